@@ -1,0 +1,173 @@
+/* conf.h - the configuration: one immutable struct per process, made from spec/config.def.
+ *
+ * conf_parse reads text (not a file: confined roles get the text from `super`), checks everything that can be checked
+ * without the disk, and says file, line and what would be right.  conf_load is for `super` and the commands: reads
+ * the file and parses.  The struct and all it points to live until conf_free.
+ */
+#ifndef CONF_CONF_H
+#define CONF_CONF_H
+#include "base/error.h"
+#include "base/view.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+struct conf_list {
+	const char **items;
+	size_t n;
+};
+
+/* Fields of each section, by type; see spec/config.def. */
+#define CONF_T_STR const char *
+#define CONF_T_PATH const char *
+#define CONF_T_SIZE uint64_t
+#define CONF_T_COUNT uint64_t
+#define CONF_T_DURATION uint64_t
+#define CONF_T_LIST struct conf_list
+#define CONF_T_CHOICE unsigned
+#define CONF_T_FLAG bool
+
+/* Indexes of the choices, from 1, in the order of config.def. */
+enum conf_listener_tls { CONF_LISTENER_NONE = 1, CONF_LISTENER_STARTTLS, CONF_LISTENER_REQUIRED, CONF_LISTENER_IMPLICIT };
+enum conf_bare { CONF_BARE_REJECT = 1, CONF_BARE_NORMALISE };
+enum conf_pending { CONF_PENDING_REFUSE = 1, CONF_PENDING_DISCARD };
+enum conf_ehlo { CONF_EHLO_REQUIRED = 1, CONF_EHLO_OPTIONAL };
+enum conf_switch { CONF_ON = 1, CONF_OFF };
+enum conf_tls { CONF_TLS_NONE = 1, CONF_TLS_MAY, CONF_TLS_ENCRYPT, CONF_TLS_VERIFY };
+
+/* A `deliver` setting, understood. */
+enum conf_delivery_kind {
+	CONF_DELIVER_DISCARD = 1,
+	CONF_DELIVER_MAILDIR, /* path, with %{user} */
+	CONF_DELIVER_MX,      /* by the DNS of the recipient's domain */
+	CONF_DELIVER_SMTP,    /* host, port; no MX lookup; a literal address or a name */
+	CONF_DELIVER_LMTP,    /* host, port */
+	CONF_DELIVER_LMTP_UNIX /* path */
+};
+struct conf_delivery {
+	enum conf_delivery_kind kind;
+	const char *host, *path;
+	uint16_t port;
+};
+
+struct conf_address { struct sockaddr_storage sa; socklen_t len; const char *text; };
+struct conf_network { int family; unsigned char bytes[16]; unsigned prefix; };
+
+/* One struct of settings per section, named as in config.def: struct conf_global_set { const char *hostname; ... }. */
+#define SECTION(TAG, word, titled, many, help)
+#define SETTING(TAG, name, type, fallback, unit, help) CONF_PICK_##TAG(CONF_T_##type, name)
+#define CONF_YES(type, name) type name;
+#define CONF_NO(type, name)
+#define CONF_PICK_GLOBAL CONF_NO
+#define CONF_PICK_CERTIFICATE CONF_NO
+#define CONF_PICK_LISTENER CONF_NO
+#define CONF_PICK_DOMAIN CONF_NO
+#define CONF_PICK_ROUTE CONF_NO
+#define CONF_PICK_RELAY CONF_NO
+#undef CONF_PICK_GLOBAL
+#define CONF_PICK_GLOBAL CONF_YES
+struct conf_global_set {
+#include "spec/config.def"
+};
+#undef CONF_PICK_GLOBAL
+#define CONF_PICK_GLOBAL CONF_NO
+#define SECTION(TAG, word, titled, many, help)
+#define SETTING(TAG, name, type, fallback, unit, help) CONF_PICK_##TAG(CONF_T_##type, name)
+#undef CONF_PICK_CERTIFICATE
+#define CONF_PICK_CERTIFICATE CONF_YES
+struct conf_certificate_set {
+#include "spec/config.def"
+};
+#undef CONF_PICK_CERTIFICATE
+#define CONF_PICK_CERTIFICATE CONF_NO
+#define SECTION(TAG, word, titled, many, help)
+#define SETTING(TAG, name, type, fallback, unit, help) CONF_PICK_##TAG(CONF_T_##type, name)
+#undef CONF_PICK_LISTENER
+#define CONF_PICK_LISTENER CONF_YES
+struct conf_listener_set {
+#include "spec/config.def"
+};
+#undef CONF_PICK_LISTENER
+#define CONF_PICK_LISTENER CONF_NO
+#define SECTION(TAG, word, titled, many, help)
+#define SETTING(TAG, name, type, fallback, unit, help) CONF_PICK_##TAG(CONF_T_##type, name)
+#undef CONF_PICK_DOMAIN
+#define CONF_PICK_DOMAIN CONF_YES
+struct conf_domain_set {
+#include "spec/config.def"
+};
+#undef CONF_PICK_DOMAIN
+#define CONF_PICK_DOMAIN CONF_NO
+#define SECTION(TAG, word, titled, many, help)
+#define SETTING(TAG, name, type, fallback, unit, help) CONF_PICK_##TAG(CONF_T_##type, name)
+#undef CONF_PICK_ROUTE
+#define CONF_PICK_ROUTE CONF_YES
+struct conf_route_set {
+#include "spec/config.def"
+};
+#undef CONF_PICK_ROUTE
+#define CONF_PICK_ROUTE CONF_NO
+#define SECTION(TAG, word, titled, many, help)
+#define SETTING(TAG, name, type, fallback, unit, help) CONF_PICK_##TAG(CONF_T_##type, name)
+#undef CONF_PICK_RELAY
+#define CONF_PICK_RELAY CONF_YES
+struct conf_relay_set {
+#include "spec/config.def"
+};
+#undef CONF_PICK_RELAY
+#define CONF_PICK_RELAY CONF_NO
+
+struct conf_certificate { const char *title; unsigned line; struct conf_certificate_set set; };
+struct conf_listener {
+	const char *title;
+	unsigned line;
+	struct conf_listener_set set;
+	struct conf_address *addresses;
+	size_t address_count;
+	unsigned certificate; /* index into conf.certificates; UINT_MAX when TLS is not configured */
+};
+struct conf_hop { /* what a domain or the route says of its next hop */
+	struct conf_delivery delivery;
+	enum conf_tls tls;
+	const char *source, *auth_file;
+};
+struct conf_domain { const char *title; unsigned line; struct conf_domain_set set; struct conf_hop hop; };
+
+struct conf {
+	struct conf_global_set global;
+	struct conf_certificate *certificates;
+	size_t certificate_count;
+	struct conf_listener *listeners;
+	size_t listener_count;
+	struct conf_domain *domains;
+	size_t domain_count;
+	struct conf_route_set route;
+	struct conf_hop route_hop; /* default mx, may */
+	struct conf_relay_set relay;
+	struct conf_network *networks; /* relay from */
+	size_t network_count;
+	void *memory;  /* private */
+};
+
+struct conf_warning { unsigned line; const char *text; };
+
+/* path is only for messages.  0, or -1 with e->text = "FILE:LINE: what; what would be right". */
+int conf_parse(struct conf **, struct view text, const char *path, struct error *);
+int conf_load(struct conf **, const char *path, struct error *); /* relative paths in the file are relative to the file's folder */
+void conf_free(struct conf *);
+
+/* Things that work but are probably not meant; at most max; returns how many there are. */
+size_t conf_warnings(const struct conf *, struct conf_warning *, size_t max);
+
+/* The section of a recipient's domain (exact, case-insensitive), or NULL. */
+const struct conf_domain *conf_find_domain(const struct conf *, struct view domain);
+bool conf_may_relay(const struct conf *, const struct sockaddr *);
+bool conf_network_parse(struct view text, struct conf_network *);
+bool conf_network_has(const struct conf_network *, const struct sockaddr *);
+
+/* Effective values in the syntax of the file. */
+struct buf;
+int conf_show(const struct conf *, struct buf *out);
+int conf_show_json(const struct conf *, struct buf *out);
+
+#endif

@@ -1,0 +1,57 @@
+/* events.h - log events and metrics, from one table: spec/events.def.
+ *
+ * An event is one logfmt line: time, event=NAME, then key=value pairs; and one count of its metric.  Rows are declared
+ * in the table with their keys; an undeclared key fails an assertion in tests.  Lines leave by an inherited descriptor
+ * that is never waited for: when it is full the line is dropped and counted (event=dropped n=... follows later).
+ * Values are escaped (quotes, control octets, 8-bit as \xNN), so that a peer can never forge a line.
+ * Threads: an emitter may be used from any thread; a line is one write.
+ */
+#ifndef EVENTS_EVENTS_H
+#define EVENTS_EVENTS_H
+#include "base/env.h"
+#include "base/view.h"
+
+enum event {
+	EVENT_NONE = 0, /* never emitted */
+#define EVENT(id, name, level, keys, help) EVENT_##id,
+#include "spec/events.def"
+	EVENT_END
+};
+
+enum event_level { EVENT_DEBUG = 1, EVENT_INFO, EVENT_WARN, EVENT_ERROR };
+
+enum event_field_type { EVENT_FIELD_VIEW = 1, EVENT_FIELD_U64, EVENT_FIELD_I64, EVENT_FIELD_ID };
+struct event_field {
+	const char *key;
+	enum event_field_type type;
+	struct view text;
+	uint64_t number;
+};
+#define F_VIEW(k, v) ((struct event_field){ (k), EVENT_FIELD_VIEW, (v), 0 })
+#define F_STR(k, s) ((struct event_field){ (k), EVENT_FIELD_VIEW, view_cstr(s), 0 })
+#define F_U64(k, n) ((struct event_field){ (k), EVENT_FIELD_U64, { 0, 0 }, (uint64_t)(n) })
+#define F_I64(k, n) ((struct event_field){ (k), EVENT_FIELD_I64, { 0, 0 }, (uint64_t)(int64_t)(n) })
+#define F_ID(k, n) ((struct event_field){ (k), EVENT_FIELD_ID, { 0, 0 }, (uint64_t)(n) }) /* 16 hex digits: message ids */
+
+struct events; /* an emitter */
+
+/* role: printed as role=...; fd: where lines go (borrowed); counters: EVENT_END + 1 counters of this process in
+ * shared memory (borrowed; NULL: private). */
+struct events *events_new(const struct env *, const char *role, int fd, enum event_level least, uint64_t *counters);
+void events_free(struct events *);
+void events_emit(struct events *, enum event, const struct event_field *, size_t n);
+#define EMIT(ev, id, ...)                                                                                              \
+	do {                                                                                                           \
+		const struct event_field emit_fields_[] = { __VA_ARGS__ };                                             \
+		events_emit((ev), EVENT_##id, emit_fields_, sizeof emit_fields_ / sizeof emit_fields_[0]);              \
+	} while (0)
+
+/* Observations besides counts, same table mechanism: gauges and sums live in the counters too (see events.def METRIC). */
+const char *event_name(enum event);
+const char *event_help(enum event);
+enum event_level event_level_of(enum event);
+/* The name of an id as the log, the queue tool and `Received: ... id` show it: 16 lower-case hex digits. */
+#define EVENT_ID_SIZE 17
+const char *event_id_text(uint64_t id, char to[EVENT_ID_SIZE]);
+
+#endif

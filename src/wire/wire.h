@@ -1,0 +1,85 @@
+/* wire.h - encoding and checked decoding of the frames in messages.def.
+ *
+ * For each row ID there is a struct wire_ID (fields named as in the row; TEXT fields are views), a number WIRE_ID, and
+ *   wire_send_ID(channel, &m)              encodes and queues it (with a descriptor: wire_send_ID_fd(channel, &m, fd))
+ *   wire_read_ID(payload, &m)              0, or -1 when a length does not fit or octets are left over
+ * Numbers are little endian.  Views in a decoded struct point into the payload.
+ */
+#ifndef WIRE_WIRE_H
+#define WIRE_WIRE_H
+#include "base/view.h"
+#include "net/channel.h"
+#include "wire/role.h"
+
+/* Octets of one body in flight between two roles before credit is granted: 16 frames of 16 KiB. */
+#define WIRE_BODY_WINDOW (256u * 1024)
+/* A body frame carries at most so many octets: large enough to amortise the frame, small enough to share a channel. */
+#define WIRE_BODY_FRAME (16u * 1024)
+
+enum wire_type {
+	WIRE_NONE = 0, /* never sent */
+#define MESSAGE(id, from, to, fd, fields) WIRE_##id,
+#include "wire/messages.def"
+	WIRE_END
+};
+
+#define U8(n) uint8_t n;
+#define U16(n) uint16_t n;
+#define U32(n) uint32_t n;
+#define U64(n) uint64_t n;
+#define TEXT(n) struct view n;
+#define MESSAGE(id, from, to, fd, fields) struct wire_##id { fields };
+#include "wire/messages.def"
+#define MESSAGE(id, from, to, fd, fields)                                                                              \
+	bool wire_send_##id(struct channel *, const struct wire_##id *);                                               \
+	int wire_read_##id(struct view payload, struct wire_##id *);
+#include "wire/messages.def"
+#undef U8
+#undef U16
+#undef U32
+#undef U64
+#undef TEXT
+
+/* The size a message would have, and its encoding into a buffer: for tests and for super's control channel. */
+struct buf;
+#define MESSAGE(id, from, to, fd, fields) bool wire_put_##id(struct buf *, const struct wire_##id *);
+#include "wire/messages.def"
+
+const char *wire_name(uint32_t type);
+/* May `from` send this type to `to`?  From edges.def and messages.def together. */
+bool wire_allowed(uint32_t type, enum role_kind from, enum role_kind to);
+
+/* ---- lists inside TEXT fields ---- */
+
+/* Flags of BODY_SUBMIT and DELIVER. */
+enum wire_message_flag {
+	WIRE_HAS_8BIT = 1, WIRE_HAS_UTF8 = 2, WIRE_BINARY = 4, WIRE_REQUIRETLS = 8,
+	WIRE_SMTPUTF8 = 16 /* MAIL said SMTPUTF8 */
+};
+
+struct wire_rcpt { struct view address, orcpt_type, orcpt; uint8_t notify; };
+bool wire_rcpt_add(struct buf *list, const struct wire_rcpt *);
+/* Takes the next one off the front of *list: 1, 0 at the end, -1 when malformed. */
+int wire_rcpt_next(struct view *list, struct wire_rcpt *);
+
+/* The result of one recipient in an OUTCOME, in the order of DELIVER's rcpts. */
+enum wire_result_kind { WIRE_DELIVERED = 1, WIRE_FAILED, WIRE_DEFERRED };
+struct wire_result {
+	uint8_t kind;
+	uint16_t code;            /* 0: no reply was had */
+	uint16_t enhanced[3];     /* {0,0,0}: unknown; the queue fills in X.0.0 */
+	struct view text;         /* the remote's words, or ours */
+	struct view remote;       /* host[address]:port, "" when none; for the DSN's Remote-MTA and the log */
+	uint8_t local;            /* the judgement was ours, not the remote's */
+};
+bool wire_result_add(struct buf *list, const struct wire_result *);
+int wire_result_next(struct view *list, struct wire_result *);
+
+/* One DNS answer in RESOLVED.  kind of RESOLVE: */
+enum wire_resolve_kind { WIRE_RESOLVE_MX = 1, WIRE_RESOLVE_ADDRESS };
+enum wire_resolve_status { WIRE_DNS_OK = 1, WIRE_DNS_NXDOMAIN, WIRE_DNS_NODATA, WIRE_DNS_TEMPORARY, WIRE_DNS_BOGUS };
+struct wire_record { uint16_t preference; struct view name; uint8_t family; struct view address; };
+bool wire_record_add(struct buf *list, const struct wire_record *);
+int wire_record_next(struct view *list, struct wire_record *);
+
+#endif
