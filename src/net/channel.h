@@ -38,5 +38,8 @@ void *channel_reserve(struct channel *, size_t n);
 void channel_commit(struct channel *, uint32_t type, size_t n);
 void channel_flush(struct channel *);
 bool channel_is_open(const struct channel *);
+/* Ends the channel but keeps its descriptor, for a caller that reads and writes it directly (blocking exchanges with
+ * `keys`).  Only before anything was sent or received; -1: not possible (in memory, closed); the channel is gone either way. */
+int channel_detach_fd(struct channel *);
 
 #endif

@@ -46,4 +46,9 @@ struct loop_signal { struct loop *loop; void *impl; void (*caught)(void *arg, in
 int loop_signal_start(struct loop_signal *, struct loop *, int signum, void (*caught)(void *arg, int signum), void *arg);
 void loop_signal_stop(struct loop_signal *);
 
+/* Two areas of LOOP_SCRATCH octets that handlers share: valid until the handler returns or calls somebody else who
+ * uses it.  They save each connection its own read buffer.  which: 0 as read from a descriptor, 1 as decrypted. */
+#define LOOP_SCRATCH (64u * 1024)
+void *loop_scratch(struct loop *, unsigned which);
+
 #endif
