@@ -49,6 +49,18 @@ const char *wire_name(uint32_t type);
 /* May `from` send this type to `to`?  From edges.def and messages.def together. */
 bool wire_allowed(uint32_t type, enum role_kind from, enum role_kind to);
 
+/* The status of BODY_DONE.  All but LOOP are temporary to the client: 451, or 452 for FULL. */
+enum wire_done_status {
+	WIRE_DONE_OK = 1, /* durable: 250 */
+	WIRE_DONE_AGAIN,  /* 451 4.3.0 */
+	WIRE_DONE_FULL,   /* 452 4.3.1 */
+	WIRE_DONE_SICK,   /* 451 4.3.0: the disk fails */
+	WIRE_DONE_LOOP    /* permanent: too many Received lines, 554 5.4.6 */
+};
+
+/* What CONTROL asks of super. */
+enum wire_control_command { WIRE_CONTROL_STATUS = 1, WIRE_CONTROL_RELOAD, WIRE_CONTROL_STOP };
+
 /* ---- lists inside TEXT fields ---- */
 
 /* Flags of BODY_SUBMIT and DELIVER. */
