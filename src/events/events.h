@@ -35,10 +35,14 @@ struct event_field {
 
 struct events; /* an emitter */
 
-/* role: printed as role=...; fd: where lines go (borrowed); counters: EVENT_END + 1 counters of this process in
- * shared memory (borrowed; NULL: private). */
+/* role: printed as role=... (borrowed); fd: where lines go (borrowed; -1: nowhere, only counted); counters: EVENT_COUNTERS
+ * counters of this process in shared memory (borrowed; NULL: private): one per event, and the last one counts lines that
+ * were dropped.  They only grow and are updated atomically.  NULL when memory is out.
+ * fd should be O_NONBLOCK (or a socket); else each line is preceded by poll, which only our own threads cannot race. */
+#define EVENT_COUNTERS (EVENT_END + 1)
 struct events *events_new(const struct env *, const char *role, int fd, enum event_level least, uint64_t *counters);
 void events_free(struct events *);
+/* Counts, and writes the line if its level is at least that of events_new.  errno stays.  ev NULL: only checks the keys. */
 void events_emit(struct events *, enum event, const struct event_field *, size_t n);
 #define EMIT(ev, id, ...)                                                                                              \
 	do {                                                                                                           \
@@ -50,6 +54,11 @@ void events_emit(struct events *, enum event, const struct event_field *, size_t
 const char *event_name(enum event);
 const char *event_help(enum event);
 enum event_level event_level_of(enum event);
+const char *event_level_name(enum event_level);
+/* Counters of n processes with their roles' names as Prometheus text; processes of one role are summed.
+ * False when `to` is full. */
+struct buf;
+bool events_prometheus(const uint64_t *const counters[], const char *const roles[], size_t n, struct buf *to);
 /* The name of an id as the log, the queue tool and `Received: ... id` show it: 16 lower-case hex digits. */
 #define EVENT_ID_SIZE 17
 const char *event_id_text(uint64_t id, char to[EVENT_ID_SIZE]);
