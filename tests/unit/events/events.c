@@ -231,15 +231,19 @@ static void a_slow_reader_costs_lines_not_time(void **state)
 		assert_int_equal(errno, 77);
 		assert_int_equal(counters[EVENT_FAULT], sent);
 		drain(pair[0]);
-		uint64_t lines = 0;
-		for (const char *p = got; (p = strchr(p, '\n')) != NULL; p++)
+		uint64_t lines = 0, told = 0;
+		for (const char *p = got; (p = strstr(p, "event=fault")) != NULL; p++)
 			lines++;
 		assert_int_equal(lines, sent - 5);
+		/* the short line that tells of the first may still have fitted where the next did not */
+		for (const char *p = got; (p = strstr(p, "event=dropped n=")) != NULL; p++)
+			told += strtoull(p + 16, NULL, 10);
 		EMIT(ev, READY);
 		drain(pair[0]);
-		const char *told = strstr(got, "event=dropped n=5\n");
-		assert_non_null(told);
-		assert_non_null(strstr(told, "event=ready"));
+		const char *rest = strstr(got, "event=dropped n=");
+		assert_non_null(rest);
+		assert_int_equal(told + strtoull(rest + 16, NULL, 10), 5);
+		assert_non_null(strstr(rest, "event=ready"));
 		EMIT(ev, READY);
 		drain(pair[0]);
 		assert_null(strstr(got, "event=dropped"));
