@@ -1,0 +1,155 @@
+/* Destinations: what is built reads back, and what is malformed is refused. */
+#include "route/dest.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+static const char config[] =
+	"hostname = \"mx.sink.test\"\nspool = \"/tmp/s\"\ncontrol = \"/tmp/c\"\n"
+	"listener \"mx\" { address = {\"127.0.0.1:2620\"} tls = none }\n"
+	"domain \"Sink.test\" { deliver = \"discard\" }\n"
+	"domain \"local.test\" { deliver = \"maildir:/m/%{user}\" }\n"
+	"domain \"relay.test\" { deliver = \"smtp://127.0.0.1:2650\" tls = verify source = \"127.0.0.2\" }\n"
+	"domain \"six.test\" { deliver = \"smtp://[::1]:26\" tls = none }\n"
+	"domain \"lmtp.test\" { deliver = \"lmtp:/run/a;b%\" }\n"
+	"domain \"strict.test\" { deliver = \"mx\" tls = encrypt }\n";
+
+static struct conf *parse(const char *more)
+{
+	char text[2048];
+	struct conf *c;
+	struct error e;
+
+	snprintf(text, sizeof text, "%s%s", config, more);
+	if (conf_parse(&c, view_cstr(text), "test", &e)) {
+		fprintf(stderr, "%s\n", e.text);
+		abort();
+	}
+	return c;
+}
+
+static void expect(const struct conf *c, struct view rcpt, const char *dest, const char *rewritten)
+{
+	struct buf out, address;
+	struct route_dest d;
+	bool changed;
+
+	buf_init(&out, &alloc_libc, 65536);
+	buf_init(&address, &alloc_libc, 65536);
+	assert_true(route_dest_build(c, rcpt, &out, &address, &changed));
+	if (!view_eq(buf_view(&out), view_cstr(dest)))
+		fprintf(stderr, "%.*s is not %s\n", VIEW_ARGS(buf_view(&out)), dest);
+	assert_true(view_eq(buf_view(&out), view_cstr(dest)));
+	assert_int_equal(changed, rewritten != NULL);
+	if (rewritten)
+		assert_true(view_eq(buf_view(&address), view_cstr(rewritten)));
+	assert_int_equal(route_dest_parse(buf_view(&out), &d), 0);
+	buf_free(&out);
+	buf_free(&address);
+}
+
+static void malformed(void **state)
+{
+	static const char *bad[] = { "", "x", "smtp", "smtp:", "smtp:host", "smtp:host:", "smtp:host:0", "smtp:host:65536", "smtp:host:-1",
+		"smtp:a:b:25", "smtp:[::1]", "smtp::25", "mx:", "mx:a;tls=", "mx:a;tls=maybe", "mx:a;tls", "mx:a;evil=1", "mx:a;source=",
+		"maildir:", "maildir:a;tls=none", "maildir:/a%", "maildir:/a%2", "maildir:/a%00", "maildir:/a%zz", "pipe:x", "discard:", ";:", "mx;a:b" };
+	struct route_dest d;
+	char big[ROUTE_DEST_MAX + 8];
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof bad / sizeof bad[0]; i++)
+		assert_int_equal(route_dest_parse(view_cstr(bad[i]), &d), -1);
+	memset(big, 'a', sizeof big);
+	memcpy(big, "mx:", 3);
+	assert_int_equal(route_dest_parse(view_of(big, sizeof big), &d), -1);
+	assert_int_equal(route_dest_parse(view_of("mx:a\0b", 6), &d), -1);
+}
+
+static void hostile_addresses(void **state)
+{
+	struct conf *c = parse("");
+
+	(void)state;
+	expect(c, VIEW("a@x.test;tls=none"), "unroutable", NULL);
+	expect(c, VIEW("a@x:25"), "unroutable", NULL);
+	expect(c, VIEW("a@x y"), "unroutable", NULL);
+	expect(c, VIEW("a@[127.0.0.1;tls=none]"), "unroutable", NULL);
+	expect(c, VIEW("a@[x400:foo]"), "unroutable", NULL);
+	expect(c, VIEW("\"a@b\"@Sink.Test"), "discard", NULL);
+	conf_free(c);
+}
+
+static void hops(void **state)
+{
+	struct conf *c = parse("");
+
+	(void)state;
+	expect(c, VIEW("a@sink.TEST"), "discard", NULL);
+	expect(c, VIEW("a@Local.test"), "maildir:local.test", NULL);
+	expect(c, VIEW("a@relay.test"), "smtp:127.0.0.1:2650;tls=verify;source=127.0.0.2", NULL);
+	expect(c, VIEW("a@six.test"), "smtp:[::1]:26;tls=none", NULL);
+	expect(c, VIEW("a@lmtp.test"), "lmtp:/run/a%3Bb%25", NULL);
+	expect(c, VIEW("a@strict.test"), "mx:strict.test;tls=encrypt", NULL);
+	expect(c, VIEW("a@Other.Example"), "mx:other.example", NULL);
+	expect(c, VIEW("a@[192.0.2.1]"), "smtp:192.0.2.1:25", NULL);
+	expect(c, VIEW("a@[IPv6:2001:DB8::1]"), "smtp:[2001:db8::1]:25", NULL);
+	conf_free(c);
+}
+
+static void postmaster(void **state)
+{
+	struct conf *c = parse("");
+
+	(void)state;
+	expect(c, VIEW("PostMaster"), "maildir:local.test", "PostMaster@local.test");
+	expect(c, VIEW("postmaster@local.test"), "maildir:local.test", NULL);
+	conf_free(c);
+	c = parse("postmaster = \"maildir:/var/pm\"\n");
+	expect(c, VIEW("postmaster"), "maildir:/var/pm", NULL);
+	expect(c, VIEW("postmaster@sink.test"), "maildir:/var/pm", NULL);
+	expect(c, VIEW("postmaster@relay.test"), "smtp:127.0.0.1:2650;tls=verify;source=127.0.0.2", NULL);
+	conf_free(c);
+	c = parse("postmaster = \"ops@six.test\"\n");
+	expect(c, VIEW("Postmaster"), "smtp:[::1]:26;tls=none", "ops@six.test");
+	conf_free(c);
+}
+
+static void reads_back(void **state)
+{
+	struct route_dest d;
+
+	(void)state;
+	assert_int_equal(route_dest_parse(VIEW("smtp:[::1]:26;tls=verify;source=::2;auth="), &d), 0);
+	assert_int_equal(d.hop.delivery.kind, CONF_DELIVER_SMTP);
+	assert_string_equal(d.hop.delivery.host, "::1");
+	assert_int_equal(d.hop.delivery.port, 26);
+	assert_int_equal(d.hop.tls, CONF_TLS_VERIFY);
+	assert_string_equal(d.hop.source, "::2");
+	assert_string_equal(d.auth, "");
+	assert_int_equal(route_dest_parse(VIEW("mx:a.test"), &d), 0);
+	assert_string_equal(d.domain, "a.test");
+	assert_int_equal(d.hop.tls, CONF_TLS_MAY);
+	assert_null(d.auth);
+	assert_int_equal(route_dest_parse(VIEW("lmtp:/run/a%3Bb%25;auth=x.test"), &d), 0);
+	assert_string_equal(d.hop.delivery.path, "/run/a;b%");
+	assert_string_equal(d.auth, "x.test");
+	assert_int_equal(route_dest_parse(VIEW("maildir:/a"), &d), 0);
+	assert_string_equal(d.hop.delivery.path, "/a");
+	assert_null(d.domain);
+	assert_int_equal(route_dest_role(VIEW("discard")), ROUTE_BY_QUEUE);
+	assert_int_equal(route_dest_role(VIEW("maildir:x")), ROUTE_BY_LOCAL);
+	assert_int_equal(route_dest_role(VIEW("lmtp:/x")), ROUTE_BY_SEND);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(malformed),  cmocka_unit_test(hostile_addresses), cmocka_unit_test(hops),
+		cmocka_unit_test(postmaster), cmocka_unit_test(reads_back),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
