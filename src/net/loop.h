@@ -21,7 +21,7 @@ void loop_stop(struct loop *);
 bool loop_turn(struct loop *, bool may_block); /* one turn; for tests and simulators */
 uint64_t loop_now(const struct loop *);    /* ms */
 
-struct loop_timer { struct loop *loop; void (*fire)(void *arg); void *arg; uint64_t at; size_t place; };
+struct loop_timer { struct loop *loop; void (*fire)(void *arg); void *arg; uint64_t at; size_t place; }; /* equal times: in the order set */
 void loop_timer_init(struct loop_timer *, struct loop *, void (*fire)(void *arg), void *arg);
 void loop_timer_set(struct loop_timer *, uint64_t at); /* absolute ms; replaces an earlier time */
 void loop_timer_stop(struct loop_timer *);
