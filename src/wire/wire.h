@@ -58,6 +58,9 @@ enum wire_done_status {
 	WIRE_DONE_LOOP    /* permanent: too many Received lines, 554 5.4.6 */
 };
 
+/* The verdict of RCPT_VERDICT. */
+enum wire_rcpt_verdict { WIRE_RCPT_YES = 1, WIRE_RCPT_NO, WIRE_RCPT_AGAIN };
+
 /* What CONTROL asks of super. */
 enum wire_control_command { WIRE_CONTROL_STATUS = 1, WIRE_CONTROL_RELOAD, WIRE_CONTROL_STOP };
 

@@ -1,0 +1,149 @@
+/* receive.h - inside the room: the role, its loops and their sessions.
+ *
+ * One worker a core, each with a loop, listeners, channels to queue and local, a signing line to keys, and its own
+ * sessions; workers share nothing but the table of client addresses (peers.h).  Worker 0 runs on the role's main loop,
+ * the others on threads; what concerns another worker reaches it through its mailbox (worker_post).
+ */
+#ifndef RECEIVE_RECEIVE_H
+#define RECEIVE_RECEIVE_H
+#include "base/buf.h"
+#include "mail/received.h"
+#include "net/conn.h"
+#include "net/listen.h"
+#include "receive/peers.h"
+#include "tls/sign_client.h"
+#include "tls/tls.h"
+#include "wire/role.h"
+#include "wire/wire.h"
+
+#include <psmtp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* The number of a session's place in its worker is the low part of its stream numbers. */
+#define SESSION_PLACE_BITS 20
+/* Nobody waits for ever for `local` or `queue`: after so long the client gets 451 and keeps the message. */
+#define SESSION_LOCAL_MS 60000u
+#define SESSION_QUEUE_MS 300000u
+/* Above this pressure of the spool new sessions get 421 and new messages 452 (spool.h: 0..100). */
+#define RECEIVE_PRESSURE_REFUSE 95u
+
+struct receive {
+	struct role *role;
+	struct peers *peers;
+	unsigned char ticket_keys[TLS_TICKET_KEYS];
+	struct worker *workers;
+	unsigned worker_count;
+	atomic_uint *sessions;     /* one count a listener, all workers together */
+	atomic_uint workers_busy;  /* those that have not drained */
+	struct loop_wake drained;  /* the last one of them wakes the main loop */
+	bool draining;
+};
+
+enum post_kind { POST_CHANNEL = 1, POST_LISTENER, POST_DRAIN, POST_STOP };
+struct post {
+	struct post *next;
+	enum post_kind kind;
+	enum role_kind peer;
+	uint32_t number;          /* listener, or grace in ms */
+	int fd;
+	struct channel *channel;  /* worker 0: already on its loop */
+};
+
+struct accepting { /* one bound address */
+	struct accepting *next;
+	struct worker *worker;
+	uint32_t listener;        /* index into conf->listeners */
+	struct listener on;
+	bool started;
+	int fd;                   /* until started */
+};
+
+struct worker {
+	struct receive *room;
+	unsigned index;
+	struct loop *loop;
+	pthread_t thread;
+	bool threaded;
+	struct loop_wake wake;
+	pthread_mutex_t lock;     /* guards posts */
+	struct post *posts, **posts_end;
+	struct channel *queue, *local;
+	struct sign_client keys;
+	struct tls_context **tls; /* one a listener; NULL: not configured or broken */
+	bool *tls_broken;
+	struct accepting *accepting;
+	struct session **places;  /* by the low bits of a stream number; NULL: free */
+	uint32_t place_count, place_free, *free_places;
+	uint32_t sessions;
+	uint64_t streams;         /* numbers given so far */
+	unsigned pressure;
+	bool draining, done;
+	struct loop_timer grace;
+};
+
+int worker_init(struct worker *, struct receive *, unsigned index, struct error *);
+int worker_run_thread(struct worker *, struct error *);
+void worker_post(struct worker *, struct post *); /* takes it over; any thread */
+void worker_free(struct worker *);                /* the thread has ended or there was none */
+void worker_session_gone(struct worker *);        /* a session ended: drained now? */
+const struct role *worker_role(const struct worker *);
+
+/* ---- sessions (session.c, transaction.c) ---- */
+
+enum owed { OWED_NOTHING = 1, OWED_GREETING, OWED_RCPT, OWED_BODY };
+
+struct session {
+	struct worker *worker;
+	const struct conf_listener *listener;
+	uint32_t listener_index, place;
+	struct conn conn;
+	struct psmtp_server *smtp;
+	struct address peer;
+	char client[ADDRESS_TEXT];
+	uint64_t id;
+	struct loop_timer timer;
+	uint64_t opened, answer_by;
+	enum owed owed;            /* whose answer the protocol waits for */
+	bool trusted, early, closing, in_peers, counted, running;
+	unsigned tls_bits;
+	char tls_verify[64];
+	/* the transaction */
+	uint64_t stream, check;    /* of the body at `queue`, of the question at `local`; 0: none */
+	uint64_t size;
+	long credit;
+	bool paused, body_lost, submitted, answered;
+	struct psmtp_verdict answer; /* of queue: given to each recipient in LMTP */
+	char answer_text[200];
+	struct psmtp_scan scan;
+	struct buf rcpts;          /* wire_rcpt list of those accepted */
+	struct wire_rcpt asking;   /* the one that local is asked about; texts in asking_text */
+	struct buf asking_text;
+	uint32_t transactions, accepted, recipients, errors;
+	const char *reason;        /* why it closed */
+};
+
+void session_open(struct worker *, uint32_t listener, int fd, const struct address *peer);
+void session_shutdown(struct session *);
+void session_free(struct session *);
+void session_run(struct session *); /* draw events, answer what can be answered, write */
+struct session *session_of_stream(struct worker *, uint64_t stream);
+
+/* transaction.c: what MAIL, RCPT and the body do */
+void transaction_rcpt(struct session *, const struct psmtp_server_event *);
+void transaction_rcpt_verdict(struct session *, uint64_t stream, unsigned verdict);
+void transaction_begin(struct session *, const struct psmtp_server_event *);
+void transaction_bytes(struct session *, struct view bytes);
+void transaction_end(struct session *, const struct psmtp_server_event *);
+void transaction_credit(struct session *, uint64_t stream, uint32_t bytes);
+void transaction_done(struct session *, const struct wire_BODY_DONE *);
+void transaction_reset(struct session *);
+void transaction_late(struct session *);   /* local or queue did not answer in time */
+void transaction_queue_lost(struct session *);
+void transaction_local_lost(struct session *);
+
+/* Gives a verdict; reply NULL: the table's. */
+void session_answer(struct session *, enum psmtp_verdict_kind, const struct psmtp_reply *);
+uint64_t session_stream(struct session *); /* a new stream number */
+
+#endif

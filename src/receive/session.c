@@ -1,0 +1,432 @@
+/* session.c - one SMTP session: a connection wired to the protocol machine; see receive.h.
+ *
+ * Bytes go from conn to psmtp_server_feed, events come back in session_run, which alone decides nothing about the
+ * protocol: it answers verdicts from configuration, `local` and `queue`.  While an answer is owed by another role the
+ * machine reads nothing further, so replies keep their order.
+ */
+#include "receive/receive.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct psmtp_reply too_many = { .code = 421, .enhanced = { 4, 7, 0 }, .text = { "Too many sessions; try again later", 34 }, .close = true };
+static const struct psmtp_reply too_busy = { .code = 421, .enhanced = { 4, 3, 2 }, .text = { "Too busy now; try again later", 29 }, .close = true };
+static const struct psmtp_reply too_early = { .code = 554, .enhanced = { 5, 5, 1 }, .text = { "You spoke before the greeting", 29 }, .close = true };
+static const struct psmtp_reply stopping = { .code = 421, .enhanced = { 4, 3, 2 }, .text = { "Shutting down; try again soon", 29 }, .close = true };
+
+static struct events *log_of(struct session *s)
+{
+	return worker_role(s->worker)->events;
+}
+
+static struct view view_in(struct psmtp_view v)
+{
+	return view_of(v.p, v.n);
+}
+
+static uint64_t now_of(struct session *s)
+{
+	return loop_now(s->worker->loop);
+}
+
+uint64_t session_stream(struct session *s)
+{
+	return ++s->worker->streams << SESSION_PLACE_BITS | s->place;
+}
+
+struct session *session_of_stream(struct worker *w, uint64_t stream)
+{
+	uint64_t place = stream & ((1u << SESSION_PLACE_BITS) - 1);
+
+	return place < w->place_count ? w->places[place] : NULL;
+}
+
+/* ---- the connection's callbacks ---- */
+
+static size_t on_input(void *arg, unsigned epoch, const void *bytes, size_t n)
+{
+	struct session *s = arg;
+
+	if (s->owed == OWED_GREETING) { /* a client that talks first is no mail server (RFC 5321 4.3.1) */
+		s->early = true;
+		return 0;
+	}
+	if (s->paused)
+		return 0;
+	return psmtp_server_feed(s->smtp, epoch, bytes, n, now_of(s));
+}
+
+static void on_input_done(void *arg)
+{
+	session_run(arg);
+}
+
+static struct view on_output(void *arg)
+{
+	struct session *s = arg;
+
+	return view_in(psmtp_server_output(s->smtp));
+}
+
+static void on_sent(void *arg, size_t n)
+{
+	struct session *s = arg;
+
+	psmtp_server_sent(s->smtp, n, now_of(s));
+}
+
+static void on_drained(void *arg)
+{
+	struct session *s = arg;
+
+	if (!s->closing && s->owed == OWED_NOTHING)
+		psmtp_server_idle(s->smtp);
+}
+
+static void on_peer_closed(void *arg)
+{
+	struct session *s = arg;
+
+	psmtp_server_peer_closed(s->smtp, now_of(s));
+	if (s->owed != OWED_NOTHING) { /* nobody is there to hear the answer; `queue` may still make it durable */
+		s->reason = "peer_closed";
+		session_free(s);
+		return;
+	}
+	session_run(s);
+}
+
+static void on_tls_up(void *arg, const struct tls_facts *f)
+{
+	struct session *s = arg;
+	struct psmtp_tls_facts facts = { .protocol = { f->protocol.p, f->protocol.n }, .cipher = { f->cipher.p, f->cipher.n } };
+
+	s->tls_bits = f->bits;
+	snprintf(s->tls_verify, sizeof s->tls_verify, "%.*s", VIEW_ARGS(f->verify));
+	psmtp_server_tls_up(s->smtp, &facts, now_of(s));
+	session_run(s);
+}
+
+static void on_tls_failed(void *arg, const char *why)
+{
+	struct session *s = arg;
+
+	EMIT(log_of(s), TLS_FAILED, F_ID("session", s->id), F_STR("client", s->client), F_STR("reason", why));
+	psmtp_server_tls_failed(s->smtp, now_of(s));
+	session_run(s);
+}
+
+static void on_failed(void *arg, const struct error *e)
+{
+	struct session *s = arg;
+
+	EMIT(log_of(s), SESSION_FAILED, F_ID("session", s->id), F_STR("client", s->client), F_STR("reason", e->text));
+	s->reason = "connection_failed";
+	session_free(s);
+}
+
+static void on_closed(void *arg)
+{
+	session_free(arg);
+}
+
+static const struct conn_ops conn_ops = {
+	.input = on_input, .input_done = on_input_done, .output = on_output, .sent = on_sent, .drained = on_drained,
+	.peer_closed = on_peer_closed, .tls_up = on_tls_up, .tls_failed = on_tls_failed, .failed = on_failed, .closed = on_closed,
+};
+
+/* ---- time ---- */
+
+static void set_timer(struct session *s)
+{
+	uint64_t at = psmtp_server_deadline(s->smtp);
+
+	if (s->owed != OWED_NOTHING && s->answer_by < at)
+		at = s->answer_by;
+	if (s->closing || at == UINT64_MAX)
+		loop_timer_stop(&s->timer);
+	else
+		loop_timer_set(&s->timer, at);
+}
+
+static void on_timer(void *arg)
+{
+	struct session *s = arg;
+	uint64_t now = now_of(s);
+
+	if (s->owed == OWED_GREETING && now >= s->answer_by)
+		session_answer(s, PSMTP_YES, NULL);
+	else if (s->owed != OWED_NOTHING && now >= s->answer_by)
+		transaction_late(s);
+	else if (now >= psmtp_server_deadline(s->smtp))
+		psmtp_server_timeout(s->smtp, now);
+	session_run(s);
+}
+
+/* ---- events of the protocol ---- */
+
+void session_answer(struct session *s, enum psmtp_verdict_kind kind, const struct psmtp_reply *reply)
+{
+	struct psmtp_verdict v = { .kind = kind };
+
+	if (reply)
+		v.reply = *reply;
+	s->owed = OWED_NOTHING;
+	if (psmtp_server_answer(s->smtp, &v, now_of(s)) == -1)
+		EMIT(log_of(s), FAULT, F_STR("where", "session_answer"), F_STR("reason", "no verdict was owed"));
+}
+
+static void log_rejected(struct session *s, const struct psmtp_server_event *ev)
+{
+	s->errors++;
+	EMIT(log_of(s), REJECTED, F_ID("session", s->id), F_STR("client", s->client), F_VIEW("command", view_in(ev->command)),
+	     F_U64("code", ev->reply.code), F_VIEW("text", view_in(ev->reply.text)), F_STR("reason", ev->reason));
+}
+
+static void on_connect(struct session *s)
+{
+	struct worker *w = s->worker;
+	atomic_uint *count = &w->room->sessions[s->listener_index];
+
+	s->counted = true;
+	if (atomic_fetch_add(count, 1) >= s->listener->set.sessions) {
+		session_answer(s, PSMTP_NO_TEMPORARY, &too_many);
+		return;
+	}
+	s->in_peers = peers_enter(w->room->peers, (const struct sockaddr *)&s->peer.sa,
+	                          s->trusted ? 0 : s->listener->set.sessions_per_address);
+	if (!s->in_peers) {
+		session_answer(s, PSMTP_NO_TEMPORARY, &too_many);
+		return;
+	}
+	if (w->pressure >= RECEIVE_PRESSURE_REFUSE) {
+		session_answer(s, PSMTP_NO_TEMPORARY, &too_busy);
+		return;
+	}
+	if (s->listener->set.greeting_delay == 0) {
+		session_answer(s, PSMTP_YES, NULL);
+		return;
+	}
+	s->owed = OWED_GREETING;
+	s->answer_by = now_of(s) + s->listener->set.greeting_delay;
+}
+
+static void on_starttls(struct session *s)
+{
+	struct worker *w = s->worker;
+
+	if (!w->tls[s->listener_index] || (w->tls_broken[s->listener_index]) || (!worker_role(w)->single && !sign_client_is_open(&w->keys))) {
+		session_answer(s, PSMTP_NO_TEMPORARY, NULL); /* 454 4.7.0 */
+		return;
+	}
+	/* What the client sent behind STARTTLS may wait in the kernel: look once more, so that it is found here and
+	 * not taken for the first bytes inside TLS (RFC 3207 4.2, design.md section 2). */
+	conn_read_once(&s->conn);
+	session_answer(s, PSMTP_YES, NULL);
+}
+
+static void start_tls(struct session *s)
+{
+	if (conn_start_tls(&s->conn, s->worker->tls[s->listener_index], true, NULL) == -1) {
+		/* octets in clear were left over: they are never read as TLS, and the session is not trusted further */
+		psmtp_server_tls_failed(s->smtp, now_of(s));
+		s->reason = "starttls_pending";
+	}
+}
+
+static void close_session(struct session *s, const struct psmtp_server_event *ev)
+{
+	if (!s->reason)
+		s->reason = ev->reason;
+	s->closing = true;
+	transaction_reset(s);
+	loop_timer_stop(&s->timer);
+	conn_close(&s->conn);
+}
+
+static void handle(struct session *s, const struct psmtp_server_event *ev)
+{
+	switch (ev->type) {
+	case PSMTP_SERVER_CONNECT: on_connect(s); break;
+	case PSMTP_SERVER_HELLO: session_answer(s, PSMTP_YES, NULL); break;
+	case PSMTP_SERVER_STARTTLS: on_starttls(s); break;
+	case PSMTP_SERVER_AUTH: /* not offered: no listener says mechanisms, so the table answers before us */
+	case PSMTP_SERVER_AUTH_DATA: session_answer(s, PSMTP_NO_TEMPORARY, NULL); break;
+	case PSMTP_SERVER_MAIL:
+		transaction_reset(s); /* what a finished transaction left */
+		session_answer(s, PSMTP_YES, NULL);
+		break;
+	case PSMTP_SERVER_RCPT: transaction_rcpt(s, ev); break;
+	case PSMTP_SERVER_BODY_BEGIN: transaction_begin(s, ev); break;
+	case PSMTP_SERVER_BODY: transaction_bytes(s, view_in(ev->body)); break;
+	case PSMTP_SERVER_BODY_END: transaction_end(s, ev); break;
+	case PSMTP_SERVER_TLS_START: start_tls(s); break;
+	case PSMTP_SERVER_RESET: transaction_reset(s); break;
+	case PSMTP_SERVER_REJECTED: log_rejected(s, ev); break;
+	case PSMTP_SERVER_CLOSE: close_session(s, ev); break;
+	}
+}
+
+void session_run(struct session *s)
+{
+	struct psmtp_server_event ev;
+
+	if (s->running || s->closing)
+		return; /* conn_read_once shows bytes to input from inside an event: the outer run goes on with them */
+	if (s->early && s->owed == OWED_GREETING)
+		session_answer(s, PSMTP_NO_PERMANENT, &too_early);
+	s->running = true;
+	while (!s->closing && psmtp_server_next(s->smtp, &ev, now_of(s)))
+		handle(s, &ev);
+	s->running = false;
+	set_timer(s);
+	if (s->closing)
+		return;
+	if (s->owed == OWED_NOTHING && !s->paused)
+		conn_resume(&s->conn);
+	conn_pump(&s->conn);
+}
+
+/* ---- begin and end ---- */
+
+static enum psmtp_tls_offer offer_of(struct session *s)
+{
+	struct worker *w = s->worker;
+	bool works = w->tls[s->listener_index] && !w->tls_broken[s->listener_index];
+
+	if (s->listener->certificate == UINT32_MAX)
+		return PSMTP_TLS_NONE;
+	switch ((enum conf_listener_tls)s->listener->set.tls) {
+	case CONF_LISTENER_STARTTLS: return works ? PSMTP_TLS_STARTTLS : PSMTP_TLS_BROKEN;
+	case CONF_LISTENER_REQUIRED: return PSMTP_TLS_REQUIRED; /* a broken key then answers 454: never clear text */
+	case CONF_LISTENER_IMPLICIT: return PSMTP_TLS_IMPLICIT;
+	case CONF_LISTENER_NONE: break;
+	}
+	return PSMTP_TLS_NONE;
+}
+
+static struct psmtp_server *make_machine(struct session *s)
+{
+	const struct conf *conf = worker_role(s->worker)->conf;
+	const struct conf_listener_set *set = &s->listener->set;
+	const struct psmtp_allocator memory = { alloc_libc.resize, alloc_libc.arg };
+	struct view host = view_cstr(conf->global.hostname);
+	struct psmtp_server_options o = {
+		.hostname = { host.p, host.n },
+		.software = { "ESMTP Postrider", 15 },
+		.lmtp = set->lmtp,
+		.tls = offer_of(s),
+		.switches = (set->starttls_pending == CONF_PENDING_DISCARD ? PSMTP_SWITCH_STARTTLS_DISCARD : 0) |
+		            (set->ehlo_after_tls == CONF_EHLO_OPTIONAL ? PSMTP_SWITCH_EHLO_AFTER_TLS_OPTIONAL : 0),
+		.bare = set->bare_newlines == CONF_BARE_NORMALISE ? PSMTP_BARE_NORMALISE : PSMTP_BARE_REJECT,
+		.binarymime = set->binarymime,
+		.size_limit = conf->global.message_size_limit,
+		.rcpt_limit = (uint32_t)set->recipients,
+		.mail_limit = (uint32_t)set->messages,
+		.error_limit = (uint32_t)set->errors,
+		.command_ms = (uint32_t)set->command_timeout,
+		.handshake_ms = (uint32_t)set->handshake_timeout,
+		.data_ms = (uint32_t)set->data_timeout,
+		.data_min_rate = (uint32_t)set->data_min_rate,
+	};
+
+	return psmtp_server_new(&o, &memory, now_of(s));
+}
+
+static bool take_place(struct worker *w, struct session *s)
+{
+	if (w->place_free == 0)
+		return false;
+	s->place = w->free_places[--w->place_free];
+	w->places[s->place] = s;
+	w->sessions++;
+	return true;
+}
+
+void session_open(struct worker *w, uint32_t listener, int fd, const struct address *peer)
+{
+	const struct role *role = worker_role(w);
+	struct session *s = calloc(1, sizeof *s);
+	struct error e = { 0 };
+
+	if (!s || !take_place(w, s)) {
+		free(s);
+		close(fd);
+		return;
+	}
+	s->worker = w;
+	s->listener_index = listener;
+	s->listener = &role->conf->listeners[listener];
+	s->peer = *peer;
+	s->owed = OWED_NOTHING;
+	s->opened = loop_now(w->loop);
+	s->id = env_random_u64(role->env);
+	s->trusted = conf_may_relay(role->conf, (const struct sockaddr *)&peer->sa);
+	address_host((const struct sockaddr *)&s->peer.sa, s->client);
+	buf_init(&s->rcpts, &alloc_libc, CHANNEL_FRAME_MAX);
+	buf_init(&s->asking_text, &alloc_libc, 2048);
+	loop_timer_init(&s->timer, w->loop, on_timer, s);
+	conn_init(&s->conn, w->loop, &alloc_libc, &conn_ops, s);
+	if (conn_open(&s->conn, fd, &e) == -1) {
+		s->reason = "open_failed";
+		session_free(s);
+		return;
+	}
+	s->smtp = make_machine(s);
+	if (!s->smtp) {
+		s->reason = "memory";
+		session_free(s);
+		return;
+	}
+	EMIT(role->events, SESSION_START, F_ID("session", s->id), F_STR("client", s->client), F_STR("listener", s->listener->title));
+	if (s->listener->set.tls == CONF_LISTENER_IMPLICIT && w->tls[listener])
+		start_tls(s);
+	else if (s->listener->set.tls == CONF_LISTENER_IMPLICIT)
+		psmtp_server_tls_failed(s->smtp, now_of(s));
+	session_run(s);
+}
+
+void session_shutdown(struct session *s)
+{
+	if (s->closing)
+		return;
+	psmtp_server_shutdown(s->smtp, &stopping, now_of(s));
+	session_run(s);
+}
+
+static void log_end(struct session *s)
+{
+	struct psmtp_server_facts f = { 0 };
+
+	if (s->smtp)
+		psmtp_server_get_facts(s->smtp, &f);
+	EMIT(log_of(s), SESSION_END, F_ID("session", s->id), F_STR("client", s->client), F_STR("listener", s->listener->title),
+	     F_VIEW("hello", view_in(f.hello)), F_VIEW("tls", view_in(f.tls_protocol)), F_VIEW("cipher", view_in(f.tls_cipher)),
+	     F_U64("messages", s->accepted), F_U64("recipients", s->recipients), F_U64("errors", s->errors),
+	     F_U64("bytes_in", s->conn.bytes_in), F_U64("bytes_out", s->conn.bytes_out), F_U64("ms", now_of(s) - s->opened),
+	     F_STR("reason", s->reason ? s->reason : "closed"));
+}
+
+void session_free(struct session *s)
+{
+	struct worker *w = s->worker;
+
+	transaction_reset(s);
+	log_end(s);
+	if (s->in_peers)
+		peers_leave(w->room->peers, (const struct sockaddr *)&s->peer.sa);
+	if (s->counted)
+		atomic_fetch_sub(&w->room->sessions[s->listener_index], 1);
+	loop_timer_stop(&s->timer);
+	conn_free(&s->conn);
+	psmtp_server_free(s->smtp);
+	buf_free(&s->rcpts);
+	buf_free(&s->asking_text);
+	w->places[s->place] = NULL;
+	w->free_places[w->place_free++] = s->place;
+	w->sessions--;
+	free(s);
+	worker_session_gone(w);
+}

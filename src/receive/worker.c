@@ -1,0 +1,404 @@
+/* worker.c - one event loop of `receive`: its channels, listeners, certificates and the end of its sessions.
+ *
+ * A worker starts to accept once `queue` (and `local`, `keys` where they matter) can be reached: until then clients wait
+ * in the kernel's backlog, which is kinder than a 451.
+ */
+#include "receive/receive.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Places are made for the descriptors that the process may have; a session needs one. */
+#define WORKER_PLACES (1u << 17)
+
+const struct role *worker_role(const struct worker *w)
+{
+	return w->room->role;
+}
+
+/* ---- frames ---- */
+
+static void on_queue_frame(void *arg, struct channel *ch, uint32_t type, struct view payload, int fd)
+{
+	struct worker *w = arg;
+	struct wire_BODY_CREDIT credit;
+	struct wire_BODY_DONE done;
+	struct wire_PRESSURE pressure;
+	struct session *s;
+
+	(void)ch;
+	if (fd != -1)
+		close(fd);
+	if (type == WIRE_BODY_CREDIT && wire_read_BODY_CREDIT(payload, &credit) == 0) {
+		if ((s = session_of_stream(w, credit.stream)) != NULL)
+			transaction_credit(s, credit.stream, credit.bytes);
+	} else if (type == WIRE_BODY_DONE && wire_read_BODY_DONE(payload, &done) == 0) {
+		if ((s = session_of_stream(w, done.stream)) != NULL)
+			transaction_done(s, &done);
+	} else if (type == WIRE_PRESSURE && wire_read_PRESSURE(payload, &pressure) == 0) {
+		w->pressure = pressure.level;
+	} else {
+		EMIT(worker_role(w)->events, FAULT, F_STR("where", "receive"), F_STR("reason", "a frame of queue that is none"));
+	}
+}
+
+static void for_sessions(struct worker *w, void (*do_it)(struct session *))
+{
+	for (uint32_t i = 0; i < w->place_count; i++)
+		if (w->places[i])
+			do_it(w->places[i]);
+}
+
+static void on_queue_closed(void *arg, struct channel *ch)
+{
+	struct worker *w = arg;
+
+	channel_free(ch);
+	if (w->queue == ch) {
+		w->queue = NULL;
+		for_sessions(w, transaction_queue_lost);
+	}
+}
+
+static void on_local_frame(void *arg, struct channel *ch, uint32_t type, struct view payload, int fd)
+{
+	struct worker *w = arg;
+	struct wire_RCPT_VERDICT v;
+	struct session *s;
+
+	(void)ch;
+	if (fd != -1)
+		close(fd);
+	if (type != WIRE_RCPT_VERDICT || wire_read_RCPT_VERDICT(payload, &v) == -1)
+		EMIT(worker_role(w)->events, FAULT, F_STR("where", "receive"), F_STR("reason", "a frame of local that is none"));
+	else if ((s = session_of_stream(w, v.stream)) != NULL)
+		transaction_rcpt_verdict(s, v.stream, v.verdict);
+}
+
+static void on_local_closed(void *arg, struct channel *ch)
+{
+	struct worker *w = arg;
+
+	channel_free(ch);
+	if (w->local == ch) {
+		w->local = NULL;
+		for_sessions(w, transaction_local_lost);
+	}
+}
+
+static const struct channel_handler queue_handler = { on_queue_frame, on_queue_closed, NULL };
+static const struct channel_handler local_handler = { on_local_frame, on_local_closed, NULL };
+
+/* ---- certificates ---- */
+
+static void check_certificates(struct worker *w)
+{
+	const struct conf *conf = worker_role(w)->conf;
+	struct error e = { 0 };
+
+	for (size_t i = 0; i < conf->listener_count; i++) {
+		bool was = w->tls_broken[i];
+		if (!w->tls[i])
+			continue;
+		w->tls_broken[i] = tls_server_check(w->tls[i], &e) == -1;
+		if (w->tls_broken[i] && !was && w->index == 0)
+			EMIT(worker_role(w)->events, CERTIFICATE_BROKEN, F_STR("title", conf->certificates[conf->listeners[i].certificate].title),
+			     F_STR("listener", conf->listeners[i].title), F_STR("reason", e.text));
+	}
+}
+
+static struct tls_context *make_context(struct worker *w, const struct conf_listener *l)
+{
+	const struct role *role = worker_role(w);
+	const char *title = role->conf->certificates[l->certificate].title;
+	struct tls_server_options o = {
+		.chain = handoff_get(role->files, "chain", title),
+		.signer = { sign_client_sign, &w->keys },
+		.key = l->certificate,
+		.ticket_keys = w->room->ticket_keys,
+		.session_context = view_cstr(l->title),
+	};
+	struct error e = { 0 };
+	struct tls_context *c;
+
+	if (role->single)
+		o.signer = (struct tls_signer){ role->sign, role->sign_arg };
+	c = tls_server_new(&o, &e);
+	if (!c && w->index == 0)
+		EMIT(role->events, CERTIFICATE_BROKEN, F_STR("title", title), F_STR("listener", l->title), F_STR("reason", e.text));
+	return c;
+}
+
+/* ---- listeners ---- */
+
+static void on_accepted(void *arg, int fd, const struct address *peer)
+{
+	struct accepting *a = arg;
+
+	session_open(a->worker, a->listener, fd, peer);
+}
+
+static void on_refused(void *arg, int err)
+{
+	struct accepting *a = arg;
+
+	EMIT(worker_role(a->worker)->events, FAULT, F_STR("where", "accept"), F_STR("reason", strerror(err)));
+}
+
+static bool can_serve(const struct worker *w)
+{
+	bool keys = worker_role(w)->single || worker_role(w)->conf->certificate_count == 0 || sign_client_is_open(&w->keys);
+
+	return w->queue && w->local && keys && !w->draining;
+}
+
+static void start_listeners(struct worker *w)
+{
+	if (!can_serve(w))
+		return;
+	for (struct accepting *a = w->accepting; a; a = a->next) {
+		if (a->started)
+			continue;
+		a->started = listen_start(&a->on, w->loop, a->fd, on_accepted, on_refused, a) == 0;
+		if (!a->started)
+			EMIT(worker_role(w)->events, FAULT, F_STR("where", "listen"), F_STR("reason", strerror(errno)));
+	}
+}
+
+static void stop_listeners(struct worker *w)
+{
+	struct accepting *a;
+
+	while ((a = w->accepting) != NULL) {
+		w->accepting = a->next;
+		if (a->started)
+			listen_stop(&a->on);
+		else
+			close(a->fd);
+		free(a);
+	}
+}
+
+static void add_listener(struct worker *w, uint32_t number, int fd)
+{
+	struct accepting *a = w->draining ? NULL : calloc(1, sizeof *a);
+
+	if (!a) {
+		close(fd);
+		return;
+	}
+	a->worker = w;
+	a->listener = number;
+	a->fd = fd;
+	a->next = w->accepting;
+	w->accepting = a;
+}
+
+/* ---- the mailbox ---- */
+
+static void take_channel(struct worker *w, struct post *p)
+{
+	struct channel *ch = p->channel;
+
+	if (p->peer == ROLE_KEYS) {
+		sign_client_set_fd(&w->keys, p->fd);
+		check_certificates(w);
+		return;
+	}
+	if (!ch)
+		ch = channel_new(w->loop, p->fd);
+	if (!ch) {
+		EMIT(worker_role(w)->events, FAULT, F_STR("where", "receive"), F_STR("reason", "no memory for a channel"));
+		return;
+	}
+	if (p->peer == ROLE_QUEUE) {
+		if (w->queue) { /* `queue` was started anew before we saw the old end close */
+			struct channel *old = w->queue;
+			w->queue = NULL;
+			channel_free(old);
+			for_sessions(w, transaction_queue_lost);
+		}
+		w->queue = ch;
+		channel_set_handler(ch, &queue_handler, w);
+	} else {
+		if (w->local) {
+			struct channel *old = w->local;
+			w->local = NULL;
+			channel_free(old);
+			for_sessions(w, transaction_local_lost);
+		}
+		w->local = ch;
+		channel_set_handler(ch, &local_handler, w);
+	}
+}
+
+static void check_drained(struct worker *w)
+{
+	if (!w->draining || w->sessions > 0 || w->done)
+		return;
+	w->done = true;
+	loop_timer_stop(&w->grace);
+	if (atomic_fetch_sub(&w->room->workers_busy, 1) == 1)
+		loop_wake(&w->room->drained);
+}
+
+static void cut(void *arg)
+{
+	struct worker *w = arg;
+
+	for (uint32_t i = 0; i < w->place_count; i++)
+		if (w->places[i]) {
+			w->places[i]->reason = "shutdown";
+			session_free(w->places[i]);
+		}
+}
+
+/* grace 0: a new generation serves, this one ends with its last session.  Otherwise sessions end at their next safe
+ * place, and are cut when the time is over. */
+static void drain(struct worker *w, uint32_t grace_ms)
+{
+	bool first = !w->draining;
+
+	w->draining = true;
+	stop_listeners(w);
+	if (grace_ms > 0) {
+		loop_timer_set(&w->grace, loop_now(w->loop) + grace_ms);
+		for_sessions(w, session_shutdown);
+	}
+	if (first)
+		check_drained(w);
+}
+
+void worker_session_gone(struct worker *w)
+{
+	check_drained(w);
+}
+
+static void on_posts(void *arg)
+{
+	struct worker *w = arg;
+	struct post *list, *next;
+
+	pthread_mutex_lock(&w->lock);
+	list = w->posts;
+	w->posts = NULL;
+	w->posts_end = &w->posts;
+	pthread_mutex_unlock(&w->lock);
+	for (; list; list = next) {
+		next = list->next;
+		switch (list->kind) {
+		case POST_CHANNEL: take_channel(w, list); break;
+		case POST_LISTENER: add_listener(w, list->number, list->fd); break;
+		case POST_DRAIN: drain(w, list->number); break;
+		case POST_STOP: loop_stop(w->loop); break;
+		}
+		free(list);
+	}
+	start_listeners(w);
+}
+
+void worker_post(struct worker *w, struct post *p)
+{
+	p->next = NULL;
+	pthread_mutex_lock(&w->lock);
+	*w->posts_end = p;
+	w->posts_end = &p->next;
+	pthread_mutex_unlock(&w->lock);
+	if (w->threaded)
+		loop_wake(&w->wake);
+	else
+		on_posts(w);
+}
+
+/* ---- begin and end ---- */
+
+static int make_places(struct worker *w)
+{
+	w->place_count = WORKER_PLACES;
+	w->places = calloc(w->place_count, sizeof *w->places);
+	w->free_places = calloc(w->place_count, sizeof *w->free_places);
+	if (!w->places || !w->free_places)
+		return -1;
+	while (w->place_free < w->place_count) { /* low places first */
+		w->free_places[w->place_free] = w->place_count - 1 - w->place_free;
+		w->place_free++;
+	}
+	return 0;
+}
+
+int worker_init(struct worker *w, struct receive *room, unsigned index, struct error *e)
+{
+	const struct conf *conf = room->role->conf;
+
+	*w = (struct worker){ .room = room, .index = index, .posts_end = &w->posts };
+	pthread_mutex_init(&w->lock, NULL);
+	sign_client_init(&w->keys, WIRE_KEY_SIGN, WIRE_KEY_SIGNED);
+	w->loop = index == 0 ? room->role->loop : loop_new(room->role->env);
+	w->tls = calloc(conf->listener_count, sizeof *w->tls);
+	w->tls_broken = calloc(conf->listener_count, sizeof *w->tls_broken);
+	if (!w->loop || !w->tls || !w->tls_broken || make_places(w) == -1)
+		return error_set(e, ERROR_AGAIN, "no memory for a worker");
+	if (loop_wake_init(&w->wake, w->loop, on_posts, w) == -1)
+		return error_set(e, ERROR_AGAIN, "no descriptor for a worker");
+	loop_timer_init(&w->grace, w->loop, cut, w);
+	for (size_t i = 0; i < conf->listener_count; i++)
+		if (conf->listeners[i].certificate != UINT32_MAX && conf->listeners[i].set.tls != CONF_LISTENER_NONE) {
+			w->tls[i] = make_context(w, &conf->listeners[i]);
+			w->tls_broken[i] = !w->tls[i];
+		}
+	if (room->role->single)
+		check_certificates(w);
+	return 0;
+}
+
+static void *thread_main(void *arg)
+{
+	struct worker *w = arg;
+
+	loop_run(w->loop);
+	return NULL;
+}
+
+int worker_run_thread(struct worker *w, struct error *e)
+{
+	int r = pthread_create(&w->thread, NULL, thread_main, w);
+
+	if (r != 0)
+		return error_sys(e, r, "start a thread");
+	w->threaded = true;
+	return 0;
+}
+
+void worker_free(struct worker *w)
+{
+	if (w->threaded) {
+		struct post *p = calloc(1, sizeof *p);
+		if (!p)
+			abort(); /* we are leaving anyway, and cannot leave a thread behind */
+		p->kind = POST_STOP;
+		worker_post(w, p);
+		pthread_join(w->thread, NULL);
+	}
+	stop_listeners(w);
+	cut(w);
+	if (w->queue)
+		channel_free(w->queue);
+	if (w->local)
+		channel_free(w->local);
+	sign_client_free(&w->keys);
+	for (size_t i = 0; w->tls && i < w->room->role->conf->listener_count; i++)
+		tls_context_free(w->tls[i]);
+	free(w->tls);
+	free(w->tls_broken);
+	free(w->places);
+	free(w->free_places);
+	loop_timer_stop(&w->grace);
+	if (w->loop) {
+		loop_wake_free(&w->wake);
+		if (w->index != 0)
+			loop_free(w->loop);
+	}
+	pthread_mutex_destroy(&w->lock);
+}
