@@ -1,0 +1,323 @@
+/* session.c - one TLS session over OpenSSL, fed from a view and writing to a buffer.
+ *
+ * The BIO between OpenSSL and us copies from the view that the caller passes in and appends to its buffer; it owns neither
+ * and knows them only during a call.  OpenSSL reads a record's header, then its body, and keeps a part of a record
+ * itself, so that the view is always used up when it wants more; read-ahead is off, so that octets behind the handshake's last record
+ * stay with the caller.
+ */
+#include "tls/openssl.h"
+
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509_vfy.h>
+#include <openssl/x509v3.h>
+#include <stdio.h>
+
+#define NAME_MAX_TLS 255 /* a domain name (RFC 1035 2.3.4) */
+
+struct ossl_session {
+	struct tls_session base;
+	struct ossl_context *context;
+	SSL *ssl;
+	struct view *in;  /* during a call */
+	struct buf *out;
+	bool starved;     /* the write to out failed: memory, or its cap */
+	struct tls_facts facts;
+	char peer[NAME_MAX_TLS + 1];
+};
+
+/* ---- the BIO ---- */
+
+static int bio_read(BIO *b, char *to, size_t n, size_t *got)
+{
+	struct ossl_session *s = BIO_get_data(b);
+
+	BIO_clear_retry_flags(b);
+	if (!s || !s->in || s->in->n == 0) {
+		BIO_set_retry_read(b);
+		return 0;
+	}
+	*got = n < s->in->n ? n : s->in->n;
+	memcpy(to, s->in->p, *got);
+	*s->in = view_slice(*s->in, *got, s->in->n);
+	return 1;
+}
+
+static int bio_write(BIO *b, const char *from, size_t n, size_t *put)
+{
+	struct ossl_session *s = BIO_get_data(b);
+
+	BIO_clear_retry_flags(b);
+	if (!s || !s->out || !buf_add(s->out, view_of(from, n))) {
+		if (s)
+			s->starved = true;
+		return 0;
+	}
+	*put = n;
+	return 1;
+}
+
+static long bio_ctrl(BIO *b, int cmd, long n, void *p)
+{
+	(void)b;
+	(void)n;
+	(void)p;
+	return cmd == BIO_CTRL_FLUSH;
+}
+
+BIO_METHOD *ossl_bio_method(void)
+{
+	BIO_METHOD *m = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "postrider");
+
+	if (m && (BIO_meth_set_read_ex(m, bio_read) != 1 || BIO_meth_set_write_ex(m, bio_write) != 1 ||
+		  BIO_meth_set_ctrl(m, bio_ctrl) != 1)) {
+		BIO_meth_free(m);
+		return NULL;
+	}
+	return m;
+}
+
+/* ---- life ---- */
+
+/* The name to ask for and to check: a domain goes into SNI (RFC 6066 3 forbids addresses there). */
+static bool set_name(struct ossl_session *s, const char *name)
+{
+	X509_VERIFY_PARAM *p = SSL_get0_param(s->ssl);
+	ASN1_OCTET_STRING *ip;
+	char host[NAME_MAX_TLS + 1];
+	size_t n = strlen(name);
+
+	if (n && name[n - 1] == '.')
+		n--;
+	if (n == 0 || n > NAME_MAX_TLS)
+		return false;
+	memcpy(host, name, n);
+	host[n] = 0;
+	/* the subject's common name decides nothing: RFC 6125 6.4.4, RFC 7817 */
+	X509_VERIFY_PARAM_set_hostflags(p, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+	ip = a2i_IPADDRESS(host);
+	if (ip) {
+		ASN1_OCTET_STRING_free(ip);
+		return X509_VERIFY_PARAM_set1_ip_asc(p, host) == 1;
+	}
+	return X509_VERIFY_PARAM_set1_host(p, host, n) == 1 && SSL_set_tlsext_host_name(s->ssl, host) == 1;
+}
+
+struct tls_session *ossl_start(struct tls_context *base, bool server, const char *name)
+{
+	struct ossl_context *c = (struct ossl_context *)base;
+	struct ossl_session *s;
+	BIO *bio;
+
+	if (server != c->server || (!server && c->verify == TLS_VERIFY_CHAIN_AND_NAME && !name))
+		return NULL; /* a strict client without a name would check none */
+	s = alloc_get(&alloc_libc, sizeof *s);
+	if (!s)
+		return NULL;
+	*s = (struct ossl_session){ .base.engine = base->engine, .context = c };
+	ERR_clear_error();
+	s->ssl = SSL_new(c->ssl);
+	bio = s->ssl ? BIO_new(c->bio) : NULL;
+	if (!bio) {
+		SSL_free(s->ssl);
+		alloc_put(&alloc_libc, s);
+		ERR_clear_error();
+		return NULL;
+	}
+	BIO_set_data(bio, s);
+	BIO_set_init(bio, 1);
+	SSL_set_bio(s->ssl, bio, bio);
+	if (server)
+		SSL_set_accept_state(s->ssl);
+	else
+		SSL_set_connect_state(s->ssl);
+	if (name && !server && !set_name(s, name)) {
+		SSL_free(s->ssl);
+		alloc_put(&alloc_libc, s);
+		ERR_clear_error();
+		return NULL;
+	}
+	return &s->base;
+}
+
+static void ossl_free(struct tls_session *base)
+{
+	struct ossl_session *s = (struct ossl_session *)base;
+
+	SSL_free(s->ssl);
+	alloc_put(&alloc_libc, s);
+}
+
+/* ---- what went wrong ---- */
+
+static enum tls_status judge(struct ossl_session *s, int ret, const char *during)
+{
+	int e = SSL_get_error(s->ssl, ret);
+	char words[160];
+	long verify = SSL_get_verify_result(s->ssl);
+
+	if (s->starved)
+		snprintf(words, sizeof words, "out of memory, or the peer takes nothing");
+	else if (e == SSL_ERROR_WANT_READ)
+		return TLS_WANT;
+	else if (e == SSL_ERROR_ZERO_RETURN)
+		return TLS_CLOSED;
+	else if (verify != X509_V_OK && s->context->verify == TLS_VERIFY_CHAIN_AND_NAME && !SSL_is_init_finished(s->ssl))
+		snprintf(words, sizeof words, "certificate not accepted: %s", X509_verify_cert_error_string(verify));
+	else
+		ossl_words(words, sizeof words);
+	snprintf(s->base.why, sizeof s->base.why, "%s: %s", during, words);
+	ERR_clear_error();
+	return TLS_FAILED;
+}
+
+static void enter(struct ossl_session *s, struct view *in, struct buf *out)
+{
+	s->in = in;
+	s->out = out;
+	ERR_clear_error(); /* SSL_get_error reads the thread's queue */
+}
+
+static void leave(struct ossl_session *s)
+{
+	s->in = NULL;
+	s->out = NULL;
+}
+
+/* ---- the calls ---- */
+
+static enum tls_status ossl_handshake(struct tls_session *base, struct view *in, struct buf *out)
+{
+	struct ossl_session *s = (struct ossl_session *)base;
+	enum tls_status st;
+	int r;
+
+	enter(s, in, out);
+	r = SSL_do_handshake(s->ssl);
+	st = r == 1 ? TLS_OK : judge(s, r, "handshake");
+	if (st == TLS_CLOSED) { /* close_notify before the end of the handshake */
+		snprintf(s->base.why, sizeof s->base.why, "handshake: the peer closed it");
+		st = TLS_FAILED;
+	}
+	leave(s);
+	return st;
+}
+
+static enum tls_status ossl_read(struct tls_session *base, struct view *in, void *to, size_t n, size_t *got, struct buf *out)
+{
+	struct ossl_session *s = (struct ossl_session *)base;
+	enum tls_status st;
+	int r;
+
+	enter(s, in, out);
+	r = SSL_read_ex(s->ssl, to, n, got);
+	st = r == 1 ? TLS_OK : judge(s, r, "read");
+	leave(s);
+	return st;
+}
+
+static enum tls_status ossl_write(struct tls_session *base, struct view v, struct buf *out)
+{
+	struct ossl_session *s = (struct ossl_session *)base;
+	enum tls_status st = TLS_OK;
+	size_t done = 0;
+	int r;
+
+	if (v.n == 0)
+		return TLS_OK;
+	enter(s, NULL, out);
+	r = SSL_write_ex(s->ssl, v.p, v.n, &done);
+	if (r != 1) {
+		st = judge(s, r, "write");
+		if (st != TLS_FAILED) { /* the buffer takes all, so nothing else can be waited for */
+			snprintf(s->base.why, sizeof s->base.why, "write: not possible now");
+			st = TLS_FAILED;
+		}
+	}
+	leave(s);
+	return st;
+}
+
+static void ossl_close(struct tls_session *base, struct buf *out)
+{
+	struct ossl_session *s = (struct ossl_session *)base;
+
+	enter(s, NULL, out);
+	if (SSL_is_init_finished(s->ssl))
+		SSL_shutdown(s->ssl); /* once: close_notify goes out; the peer's is not waited for */
+	ERR_clear_error();
+	leave(s);
+}
+
+static void ossl_idle(struct tls_session *base)
+{
+	struct ossl_session *s = (struct ossl_session *)base;
+
+	SSL_free_buffers(s->ssl); /* refuses, harmlessly, while part of a record is in them */
+}
+
+/* The subject in one printable line, for the log. */
+static void subject(X509 *x, char *to, size_t room)
+{
+	BIO *b = BIO_new(BIO_s_mem());
+	char *p = NULL;
+	long n;
+
+	to[0] = 0;
+	if (!b)
+		return;
+	if (X509_NAME_print_ex(b, X509_get_subject_name(x), 0, XN_FLAG_RFC2253) >= 0 && (n = BIO_get_mem_data(b, &p)) > 0)
+		snprintf(to, room, "%.*s", (int)n, p);
+	BIO_free(b);
+	ERR_clear_error();
+}
+
+static const struct tls_facts *ossl_facts(struct tls_session *base)
+{
+	struct ossl_session *s = (struct ossl_session *)base;
+	struct tls_facts *f = &s->facts;
+	X509 *peer = SSL_get0_peer_certificate(s->ssl);
+	const char *matched = X509_VERIFY_PARAM_get0_peername(SSL_get0_param(s->ssl));
+	const SSL_CIPHER *cipher = SSL_get_current_cipher(s->ssl);
+	long verify = SSL_get_verify_result(s->ssl);
+
+	*f = (struct tls_facts){
+		.protocol = view_cstr(SSL_get_version(s->ssl)),
+		.cipher = view_cstr(cipher ? SSL_CIPHER_get_name(cipher) : ""),
+		.bits = cipher ? (unsigned)SSL_CIPHER_get_bits(cipher, NULL) : 0,
+		.resumed = SSL_session_reused(s->ssl) == 1,
+	};
+	f->sni = view_cstr(SSL_get_servername(s->ssl, TLSEXT_NAMETYPE_host_name));
+	if (!f->sni.p)
+		f->sni = VIEW("");
+	f->peer_name = VIEW("");
+	if (!peer) {
+		f->verify = VIEW("no certificate");
+		return f;
+	}
+	f->verified = s->context->trusting && verify == X509_V_OK && matched != NULL;
+	f->verify = !s->context->trusting ? VIEW("not checked") :
+		    f->verified           ? VIEW("verified") :
+		    verify == X509_V_OK   ? VIEW("no name to check") :
+					    view_cstr(X509_verify_cert_error_string(verify));
+	if (f->verified)
+		snprintf(s->peer, sizeof s->peer, "%s", matched);
+	else
+		subject(peer, s->peer, sizeof s->peer);
+	f->peer_name = view_cstr(s->peer);
+	return f;
+}
+
+const struct tls_engine ossl_engine = {
+	.start = ossl_start,
+	.free = ossl_free,
+	.handshake = ossl_handshake,
+	.read = ossl_read,
+	.write = ossl_write,
+	.close = ossl_close,
+	.idle = ossl_idle,
+	.facts = ossl_facts,
+	.context_free = ossl_context_free,
+	.context_check = ossl_context_check,
+};
