@@ -146,15 +146,24 @@ struct conf {
 	struct conf_relay_set relay;
 	struct conf_network *networks; /* relay from */
 	size_t network_count;
-	void *memory;  /* private */
+	struct conf_address *resolvers; /* global.resolver, port 53 when none was said */
+	size_t resolver_count;
+	struct conf_delivery *postmaster; /* global.postmaster when it is a delivery; NULL: an address, or not set */
+	struct conf_memory *memory;       /* private */
 };
 
 struct conf_warning { unsigned line; const char *text; };
 
-/* path is only for messages.  0, or -1 with e->text = "FILE:LINE: what; what would be right". */
+/* path is for messages, and its folder for the relative paths in the text (as text: nothing is looked up on disk).
+ * 0, or -1 with e->text = "FILE:LINE: what; what would be right".  To be called before confinement or in a role that may
+ * call ioctl on a descriptor that is none (the parser's isatty); not from two threads' hot paths: it takes a lock. */
 int conf_parse(struct conf **, struct view text, const char *path, struct error *);
 int conf_load(struct conf **, const char *path, struct error *); /* relative paths in the file are relative to the file's folder */
 void conf_free(struct conf *);
+
+/* The file's octets and its absolute path, for those that hand both on; both are freed by the caller (buf_free, free). */
+struct buf;
+int conf_read(const char *path, struct buf *text, char **absolute, struct error *);
 
 /* Things that work but are probably not meant; at most max; returns how many there are. */
 size_t conf_warnings(const struct conf *, struct conf_warning *, size_t max);
@@ -165,8 +174,13 @@ bool conf_may_relay(const struct conf *, const struct sockaddr *);
 bool conf_network_parse(struct view text, struct conf_network *);
 bool conf_network_has(const struct conf_network *, const struct sockaddr *);
 
-/* Effective values in the syntax of the file. */
-struct buf;
+/* One `deliver` value; strings are kept in the arena.  NULL, or what is wrong with it and what would be right. */
+struct arena;
+const char *conf_delivery_parse(struct view text, struct arena *, struct conf_delivery *);
+#define CONF_DELIVERY_TEXT 4200 /* maildir: and a longest value */
+const char *conf_delivery_text(const struct conf_delivery *, char to[CONF_DELIVERY_TEXT]);
+
+/* Effective values in the syntax of the file, every setting, with absolute paths: parsing it gives an equal struct. */
 int conf_show(const struct conf *, struct buf *out);
 int conf_show_json(const struct conf *, struct buf *out);
 

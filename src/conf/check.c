@@ -1,0 +1,331 @@
+/* check.c - what the type of a single value does not tell: addresses, deliveries, names, and how sections relate.
+ *
+ * Fills the understood forms (addresses, hops, networks, the index of domains) while it checks them.
+ * Failure: the first thing that is wrong, in the order global, certificates, listeners, domains, route, relay.
+ */
+#include "conf/inside.h"
+#include "conf/parts.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/un.h>
+
+struct check {
+	struct conf *c;
+	const char *path;
+	struct error *e;
+};
+
+#define SPOT(k, nth, row) (&(struct conf_spot){ (k)->path, conf_line((k)->c, (nth), (row)), (k)->e })
+
+static void *take(const struct check *k, size_t size)
+{
+	void *p = arena_take(&k->c->memory->arena, size);
+	if (!p)
+		error_set(k->e, ERROR_AGAIN, "%s: out of memory", k->path);
+	return p;
+}
+
+/* The line of one item of a list. */
+static struct conf_spot item_spot(const struct check *k, size_t nth, unsigned row_number, size_t item)
+{
+	const struct conf_row *row = &conf_rows[row_number];
+	const struct outline *o = &k->c->memory->outline;
+	const struct outline_section *in = conf_lines(k->c, row->tag, nth);
+	struct conf_spot spot = { k->path, conf_line(k->c, nth, row_number), k->e };
+	if (in) {
+		const struct outline_setting *set = &in->settings[row_number - conf_kinds[row->tag].first];
+		if (set->line && item < set->items)
+			spot.line = o->item_lines[set->first + item];
+	}
+	return spot;
+}
+
+/* ---- outside sections ---- */
+
+static int check_hostname(const struct check *k)
+{
+	const char *name = k->c->global.hostname;
+	char ascii[CONF_DOMAIN_SIZE];
+	/* RFC 5321 2.3.5 and 4.1.1.1: what we say of ourselves is a domain name in ASCII */
+	if (!conf_domain_ascii(view_cstr(name), ascii))
+		return conf_refuse(SPOT(k, 0, CONF_ROW_GLOBAL_hostname),
+		                   "hostname = \"%.100s\" is no domain name; write one like mx.example.org", name);
+	for (const char *p = name; *p; p++)
+		if ((unsigned char)*p >= 0x80)
+			return conf_refuse(SPOT(k, 0, CONF_ROW_GLOBAL_hostname),
+			                   "hostname must be ASCII, because every greeting shows it; write %s", ascii);
+	return 0;
+}
+
+static int check_resolvers(const struct check *k)
+{
+	const struct conf_list *list = &k->c->global.resolver;
+	k->c->resolvers = take(k, list->n * sizeof *k->c->resolvers);
+	if (!k->c->resolvers)
+		return -1;
+	for (size_t i = 0; i < list->n; i++) {
+		struct conf_address *a = &k->c->resolvers[i];
+		const struct conf_spot spot = item_spot(k, 0, CONF_ROW_GLOBAL_resolver, i);
+		if (!conf_address_parse(view_cstr(list->items[i]), CONF_PORT_DNS, a))
+			return conf_refuse(&spot, "resolver \"%.100s\" is no address; write one like 192.0.2.53 or [2001:db8::53]:53",
+			                   list->items[i]);
+		a->text = list->items[i];
+	}
+	k->c->resolver_count = list->n;
+	return 0;
+}
+
+/* local@domain, without the finer points of RFC 5321: those come when mail is routed there. */
+static bool address_like(const char *text)
+{
+	const char *at = strrchr(text, '@');
+	char ascii[CONF_DOMAIN_SIZE];
+	return at && at > text && !strpbrk(text, " \t<>\"") && conf_domain_ascii(view_cstr(at + 1), ascii);
+}
+
+static int check_postmaster(const struct check *k)
+{
+	const char *text = k->c->global.postmaster;
+	if (text[0] == '\0' || address_like(text))
+		return 0;
+	struct conf_delivery *d = take(k, sizeof *d);
+	if (!d)
+		return -1;
+	const char *wrong = conf_delivery_parse(view_cstr(text), &k->c->memory->arena, d);
+	if (wrong)
+		return conf_refuse(SPOT(k, 0, CONF_ROW_GLOBAL_postmaster),
+		                   "postmaster = \"%.100s\" is neither an address nor a delivery; write user@example.org or maildir:/path",
+		                   text);
+	k->c->postmaster = d;
+	return 0;
+}
+
+static int check_global(const struct check *k)
+{
+	const struct conf_global_set *g = &k->c->global;
+	const size_t socket_max = sizeof ((struct sockaddr_un *)0)->sun_path - 1;
+	if (check_hostname(k) == -1 || check_resolvers(k) == -1 || check_postmaster(k) == -1)
+		return -1;
+	if (strlen(g->control) > socket_max)
+		return conf_refuse(SPOT(k, 0, CONF_ROW_GLOBAL_control), "control: a socket's name has at most %zu octets, this one %zu; "
+		                   "choose a shorter path", socket_max, strlen(g->control));
+	if (strspn(g->user_prefix, "abcdefghijklmnopqrstuvwxyz0123456789_-") != strlen(g->user_prefix) ||
+	    g->user_prefix[0] == '-' || strlen(g->user_prefix) > 20)
+		return conf_refuse(SPOT(k, 0, CONF_ROW_GLOBAL_user_prefix),
+		                   "user_prefix = \"%.40s\" begins no user's name; write up to 20 of a-z, 0-9, _ and -", g->user_prefix);
+	if (g->retry_max < g->retry_min)
+		return conf_refuse(SPOT(k, 0, conf_given(k->c, 0, CONF_ROW_GLOBAL_retry_max) ? CONF_ROW_GLOBAL_retry_max
+		                                                                             : CONF_ROW_GLOBAL_retry_min),
+		                   "retry_max is shorter than retry_min; make it at least as long");
+	return 0;
+}
+
+/* ---- listeners ---- */
+
+static int check_addresses(const struct check *k, size_t nth)
+{
+	struct conf_listener *l = &k->c->listeners[nth];
+	const struct conf_list *list = &l->set.address;
+	l->addresses = take(k, list->n * sizeof *l->addresses);
+	if (!l->addresses)
+		return -1;
+	for (size_t i = 0; i < list->n; i++) {
+		struct conf_address *a = &l->addresses[i];
+		const struct conf_spot spot = item_spot(k, nth, CONF_ROW_LISTENER_address, i);
+		if (!conf_address_parse(view_cstr(list->items[i]), 0, a))
+			return conf_refuse(&spot, "address \"%.100s\" is no address with a port; write one like 192.0.2.1:25 or [2001:db8::1]:25 "
+			                   "(0.0.0.0:25 and [::]:25 are all of IPv4 and IPv6)", list->items[i]);
+		a->text = list->items[i];
+		/* RFC 2033 section 5: LMTP must not be used on port 25 */
+		if (l->set.lmtp && conf_address_port(a) == CONF_PORT_SMTP)
+			return conf_refuse(&spot, "LMTP must not be spoken on port 25 (RFC 2033 section 5); choose another port");
+		for (size_t m = 0; m <= nth; m++)
+			for (size_t n = 0; n < (m == nth ? i : k->c->listeners[m].address_count); n++)
+				if (k->c->listeners[m].addresses[n].len == a->len &&
+				    memcmp(&k->c->listeners[m].addresses[n].sa, &a->sa, a->len) == 0)
+					return conf_refuse(&spot, "address \"%s\" is listened on already by listener \"%.60s\" (line %u); remove one",
+					                   a->text, k->c->listeners[m].title, k->c->listeners[m].line);
+	}
+	l->address_count = list->n;
+	return 0;
+}
+
+/* Which certificate a listener shows.  TLS that was asked for and cannot be is refused; TLS that is only our default is
+ * left out when there is no certificate at all (and conf_warnings says so). */
+static int check_certificate(const struct check *k, size_t nth)
+{
+	struct conf *c = k->c;
+	struct conf_listener *l = &c->listeners[nth];
+	const bool tls_given = conf_given(c, nth, CONF_ROW_LISTENER_tls);
+	const bool named = conf_given(c, nth, CONF_ROW_LISTENER_certificate);
+	l->certificate = UINT_MAX;
+	if (!tls_given && !named && c->certificate_count == 0) {
+		l->set.tls = CONF_LISTENER_NONE;
+		c->memory->tls_defaulted = true;
+		return 0;
+	}
+	if (l->set.tls == CONF_LISTENER_NONE && !named)
+		return 0;
+	for (unsigned i = 0; i < c->certificate_count; i++)
+		if (strcmp(c->certificates[i].title, l->set.certificate) == 0) {
+			l->certificate = l->set.tls == CONF_LISTENER_NONE ? UINT_MAX : i;
+			return 0;
+		}
+	return conf_refuse(SPOT(k, nth, named ? CONF_ROW_LISTENER_certificate : CONF_ROW_LISTENER_tls),
+	                   "listener \"%.60s\" has no certificate for TLS; write certificate \"%.60s\" { chain = \"...\" key = \"...\" }%s",
+	                   l->title, l->set.certificate, c->certificate_count ? " or name another" : " or tls = none");
+}
+
+/* ---- where mail goes ---- */
+
+struct hop_rows {
+	unsigned deliver, tls, source, auth;
+};
+static const struct hop_rows domain_rows = { CONF_ROW_DOMAIN_deliver, CONF_ROW_DOMAIN_tls, CONF_ROW_DOMAIN_source,
+	                                     CONF_ROW_DOMAIN_auth };
+static const struct hop_rows route_rows = { CONF_ROW_ROUTE_deliver, CONF_ROW_ROUTE_tls, CONF_ROW_ROUTE_source,
+	                                    CONF_ROW_ROUTE_auth };
+
+static int check_hop(const struct check *k, size_t nth, const struct hop_rows *rows, const char *deliver, struct conf_hop *hop)
+{
+	struct conf_address source;
+	const char *wrong = conf_delivery_parse(view_cstr(deliver), &k->c->memory->arena, &hop->delivery);
+	if (wrong)
+		return conf_refuse(SPOT(k, nth, rows->deliver), "deliver = \"%.100s\" %s", deliver, wrong);
+	const enum conf_delivery_kind kind = hop->delivery.kind;
+	const bool network = kind == CONF_DELIVER_MX || kind == CONF_DELIVER_SMTP || kind == CONF_DELIVER_LMTP;
+	const bool owed = hop->tls == CONF_TLS_ENCRYPT || hop->tls == CONF_TLS_VERIFY;
+	if (hop->source[0] && !conf_host_parse(view_cstr(hop->source), &source))
+		return conf_refuse(SPOT(k, nth, rows->source), "source = \"%.100s\" is no address; write one like 192.0.2.1 or 2001:db8::1",
+		                   hop->source);
+	/* a level that is owed but cannot be had would only ever defer mail */
+	if (owed && !network)
+		return conf_refuse(SPOT(k, nth, rows->tls), "deliver = \"%.100s\" uses no network, so no TLS can be owed; remove tls",
+		                   deliver);
+	if (hop->auth_file[0] && !network)
+		return conf_refuse(SPOT(k, nth, rows->auth), "deliver = \"%.100s\" uses no network, so there is nothing to log in to; "
+		                   "remove auth", deliver);
+	/* a password leaves only for a server that is owed TLS */
+	if (hop->auth_file[0] && !owed)
+		return conf_refuse(SPOT(k, nth, rows->auth), "auth needs tls = verify or encrypt, or the password could leave in clear");
+	return 0;
+}
+
+static int check_domains(const struct check *k)
+{
+	char ascii[CONF_DOMAIN_SIZE];
+	struct conf *c = k->c;
+	c->memory->keys = take(k, c->domain_count * sizeof *c->memory->keys);
+	if (!c->memory->keys)
+		return -1;
+	for (size_t i = 0; i < c->domain_count; i++) {
+		struct conf_domain *d = &c->domains[i];
+		const struct conf_spot spot = { k->path, d->line, k->e };
+		if (!conf_domain_ascii(view_cstr(d->title), ascii))
+			return conf_refuse(&spot, "domain \"%.100s\" is no domain name; write one like example.org", d->title);
+		const char *name = arena_cstr(&c->memory->arena, view_cstr(ascii));
+		if (!name)
+			return error_set(k->e, ERROR_AGAIN, "%s: out of memory", k->path);
+		c->memory->keys[i] = (struct conf_domain_key){ name, d };
+		d->hop = (struct conf_hop){ .tls = (enum conf_tls)d->set.tls, .source = d->set.source, .auth_file = d->set.auth };
+		if (check_hop(k, i, &domain_rows, d->set.deliver, &d->hop) == -1)
+			return -1;
+	}
+	return 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const struct conf_domain_key *x = a, *y = b;
+	const int order = strcmp(x->name, y->name);
+	return order ? order : x->domain->line < y->domain->line ? -1 : x->domain->line > y->domain->line;
+}
+
+/* Sorts the index; two spellings of one domain (case, U-label and A-label) are a repetition too. */
+static int index_domains(const struct check *k)
+{
+	struct conf_domain_key *keys = k->c->memory->keys;
+	const size_t n = k->c->domain_count;
+	const struct conf_domain_key *again = NULL;
+	qsort(keys, n, sizeof *keys, by_name);
+	for (size_t i = 1; i < n; i++)
+		if (strcmp(keys[i - 1].name, keys[i].name) == 0 && (!again || keys[i].domain->line < again->domain->line))
+			again = &keys[i];
+	if (!again)
+		return 0;
+	return conf_refuse(&(struct conf_spot){ k->path, again->domain->line, k->e },
+	                   "domain \"%.100s\" again (first in line %u as \"%.100s\"); keep one of the two", again->domain->title,
+	                   again[-1].domain->line, again[-1].domain->title);
+}
+
+static int check_route(const struct check *k)
+{
+	struct conf *c = k->c;
+	c->route_hop = (struct conf_hop){ .tls = (enum conf_tls)c->route.tls, .source = c->route.source, .auth_file = c->route.auth };
+	if (check_hop(k, 0, &route_rows, c->route.deliver, &c->route_hop) == -1)
+		return -1;
+	if (c->route_hop.delivery.kind == CONF_DELIVER_MAILDIR)
+		return conf_refuse(SPOT(k, 0, CONF_ROW_ROUTE_deliver),
+		                   "route: mail for other domains has no mailbox here; write mx or smtp://host:port");
+	return 0;
+}
+
+static int check_relay(const struct check *k)
+{
+	const struct conf_list *list = &k->c->relay.from;
+	char words[CONF_NETWORK_WORDS];
+	k->c->networks = take(k, list->n * sizeof *k->c->networks);
+	if (!k->c->networks)
+		return -1;
+	for (size_t i = 0; i < list->n; i++) {
+		const struct conf_spot spot = item_spot(k, 0, CONF_ROW_RELAY_from, i);
+		const char *wrong = conf_network_check(view_cstr(list->items[i]), &k->c->networks[i], words);
+		if (wrong)
+			return conf_refuse(&spot, "from \"%.100s\" %s", list->items[i], wrong);
+	}
+	k->c->network_count = list->n;
+	return 0;
+}
+
+int conf_check(struct conf *c, const char *path, struct error *e)
+{
+	const struct check k = { c, path, e };
+	if (check_global(&k) == -1)
+		return -1;
+	for (size_t i = 0; i < c->listener_count; i++)
+		if (check_addresses(&k, i) == -1 || check_certificate(&k, i) == -1)
+			return -1;
+	if (check_domains(&k) == -1 || index_domains(&k) == -1 || check_route(&k) == -1)
+		return -1;
+	return check_relay(&k);
+}
+
+/* ---- questions ---- */
+
+const struct conf_domain *conf_find_domain(const struct conf *c, struct view domain)
+{
+	char ascii[CONF_DOMAIN_SIZE];
+	if (!conf_domain_ascii(domain, ascii))
+		return NULL;
+	size_t low = 0, high = c->domain_count;
+	while (low < high) {
+		const size_t middle = low + (high - low) / 2;
+		const int order = strcmp(ascii, c->memory->keys[middle].name);
+		if (order == 0)
+			return c->memory->keys[middle].domain;
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return NULL;
+}
+
+bool conf_may_relay(const struct conf *c, const struct sockaddr *client)
+{
+	for (size_t i = 0; i < c->network_count; i++)
+		if (conf_network_has(&c->networks[i], client))
+			return true;
+	return false;
+}
