@@ -115,6 +115,7 @@ void conf_free(struct conf *c)
 	if (!c)
 		return;
 	outline_free(&c->memory->outline);
+	free(c->memory->text);
 	arena_free(&c->memory->arena);
 	free(c->memory);
 	free(c);
@@ -312,14 +313,16 @@ int conf_parse(struct conf **out, struct view text, const char *path, struct err
 		conf_free(c);
 		return -1;
 	}
-	char *copy = strndup(text.n ? text.p : "", text.n); /* the outline has refused NULs */
-	if (!copy) {
+	c->memory->path = arena_cstr(&c->memory->arena, view_cstr(path));
+	c->memory->text = strndup(text.n ? text.p : "", text.n); /* the outline has refused NULs */
+	c->memory->text_n = text.n;
+	if (!c->memory->path || !c->memory->text) {
 		conf_free(c);
 		return error_set(e, ERROR_AGAIN, "%s: out of memory", path);
 	}
 	int rc = -1;
 	pthread_mutex_lock(&confuse_lock);
-	cfg_t *cfg = confuse(copy, path, e);
+	cfg_t *cfg = confuse(c->memory->text, path, e);
 	if (cfg && arrays(c))
 		rc = fill_all(c, cfg, folder, path, e);
 	else if (cfg)
@@ -327,7 +330,6 @@ int conf_parse(struct conf **out, struct view text, const char *path, struct err
 	if (cfg)
 		cfg_free(cfg);
 	pthread_mutex_unlock(&confuse_lock);
-	free(copy);
 	if (rc == -1 || conf_check(c, path, e) == -1) {
 		conf_free(c);
 		return -1;

@@ -19,6 +19,9 @@ struct conf_domain_key {
 struct conf_memory {
 	struct arena arena;
 	struct outline outline;
+	const char *path; /* as given to conf_parse */
+	char *text;       /* the whole configuration, for handoff_read */
+	size_t text_n;
 	const struct outline_section **by_tag[CONF_TAG_END]; /* each kind's sections, in the order of the arrays of conf */
 	size_t count[CONF_TAG_END];
 	struct conf_domain_key *keys; /* sorted by name; domain_count of them */

@@ -310,7 +310,7 @@ static int section_body(struct scan *s, struct outline *o, struct outline_sectio
 			return REFUSE(s, s->token_line, "inside a section stand lines like NAME = VALUE; names are written without quotes");
 		}
 		const unsigned line = s->token_line;
-		snprintf(name, sizeof name, "%s", s->value);
+		snprintf(name, sizeof name, "%.64s", s->value);
 		const struct conf_row *row = conf_row_find(in->tag, view_of(s->value, s->n));
 		if (next(s) == TOKEN_BAD)
 			return -1;
@@ -373,7 +373,7 @@ static int top(struct scan *s, struct outline *o)
 		const unsigned line = s->token_line;
 		const struct conf_row *row = conf_row_find(CONF_TAG_GLOBAL, view_of(s->value, s->n));
 		const enum conf_tag tag = conf_tag_find(view_of(s->value, s->n));
-		snprintf(name, sizeof name, "%s", s->value);
+		snprintf(name, sizeof name, "%.64s", s->value);
 		if (next(s) == TOKEN_BAD)
 			return -1;
 		if (!row && tag == CONF_TAG_END)
