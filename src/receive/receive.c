@@ -56,27 +56,23 @@ static int start(struct role *role, struct error *e)
 	struct receive *r = role->state;
 
 	for (unsigned i = 1; i < r->worker_count; i++)
-		if (worker_run_thread(&r->workers[i], e) == -1)
+		if (loop_thread_run(&r->workers[i].thread, e) == -1)
 			return -1;
 	return 0;
 }
 
-static void post(struct role *role, struct worker *w, struct post what)
+static void post(struct role *role, struct worker *w, struct loop_post what)
 {
-	struct post *p = malloc(sizeof *p);
-
-	if (!p) {
-		EMIT(role->events, FAULT, F_STR("where", "receive"), F_STR("reason", "no memory for a post"));
-		abort(); /* a role without its channels is of no use: super starts it anew */
-	}
-	*p = what;
-	worker_post(w, p);
+	if (loop_thread_post(&w->thread, &what))
+		return;
+	EMIT(role->events, FAULT, F_STR("where", "receive"), F_STR("reason", "no memory for a post"));
+	abort(); /* a role without its channels is of no use: super starts it anew */
 }
 
 static void on_channel(struct role *role, enum role_kind peer, uint32_t index, uint32_t generation, struct channel *ch)
 {
 	struct receive *r = role->state;
-	struct post p = { .kind = POST_CHANNEL, .peer = peer, .fd = -1 };
+	struct loop_post p = { .kind = POST_CHANNEL, .peer = peer, .fd = -1 };
 
 	(void)generation;
 	if (index >= r->worker_count || (peer != ROLE_QUEUE && peer != ROLE_LOCAL && peer != ROLE_KEYS) || (peer == ROLE_KEYS && role->single)) {
@@ -105,7 +101,7 @@ static void on_frame(struct role *role, uint32_t type, struct view payload, int 
 	for (unsigned i = 0; i < r->worker_count; i++) {
 		int own = i + 1 == r->worker_count ? fd : dup(fd);
 		if (own != -1)
-			post(role, &r->workers[i], (struct post){ .kind = POST_LISTENER, .number = m.listener, .fd = own });
+			post(role, &r->workers[i], (struct loop_post){ .kind = POST_LISTENER, .number = m.listener, .fd = own });
 	}
 }
 
@@ -115,7 +111,7 @@ static void drain(struct role *role, uint32_t grace_ms)
 
 	r->draining = true;
 	for (unsigned i = 0; i < r->worker_count; i++)
-		post(role, &r->workers[i], (struct post){ .kind = POST_DRAIN, .number = grace_ms, .fd = -1 });
+		post(role, &r->workers[i], (struct loop_post){ .kind = POST_DRAIN, .number = grace_ms, .fd = -1 });
 }
 
 static void stop(struct role *role)

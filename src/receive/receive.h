@@ -2,7 +2,7 @@
  *
  * One worker a core, each with a loop, listeners, channels to queue and local, a signing line to keys, and its own
  * sessions; workers share nothing but the table of client addresses (peers.h).  Worker 0 runs on the role's main loop,
- * the others on threads; what concerns another worker reaches it through its mailbox (worker_post).
+ * the others on threads; what concerns another worker reaches it through its mailbox (net/thread.h).
  */
 #ifndef RECEIVE_RECEIVE_H
 #define RECEIVE_RECEIVE_H
@@ -10,6 +10,7 @@
 #include "mail/received.h"
 #include "net/conn.h"
 #include "net/listen.h"
+#include "net/thread.h"
 #include "receive/peers.h"
 #include "tls/sign_client.h"
 #include "tls/tls.h"
@@ -17,7 +18,6 @@
 #include "wire/wire.h"
 
 #include <psmtp.h>
-#include <pthread.h>
 #include <stdatomic.h>
 
 /* The number of a session's place in its worker is the low part of its stream numbers. */
@@ -40,15 +40,7 @@ struct receive {
 	bool draining;
 };
 
-enum post_kind { POST_CHANNEL = 1, POST_LISTENER, POST_DRAIN, POST_STOP };
-struct post {
-	struct post *next;
-	enum post_kind kind;
-	enum role_kind peer;
-	uint32_t number;          /* listener, or grace in ms */
-	int fd;
-	struct channel *channel;  /* worker 0: already on its loop */
-};
+enum post_kind { POST_CHANNEL = 1, POST_LISTENER, POST_DRAIN }; /* number: listener, or grace in ms */
 
 struct accepting { /* one bound address */
 	struct accepting *next;
@@ -62,12 +54,8 @@ struct accepting { /* one bound address */
 struct worker {
 	struct receive *room;
 	unsigned index;
-	struct loop *loop;
-	pthread_t thread;
-	bool threaded;
-	struct loop_wake wake;
-	pthread_mutex_t lock;     /* guards posts */
-	struct post *posts, **posts_end;
+	struct loop_thread thread;
+	struct loop *loop;        /* the thread's */
 	struct channel *queue, *local;
 	struct sign_client keys;
 	struct tls_context **tls; /* one a listener; NULL: not configured or broken */
@@ -83,8 +71,6 @@ struct worker {
 };
 
 int worker_init(struct worker *, struct receive *, unsigned index, struct error *);
-int worker_run_thread(struct worker *, struct error *);
-void worker_post(struct worker *, struct post *); /* takes it over; any thread */
 void worker_free(struct worker *);                /* the thread has ended or there was none */
 void worker_session_gone(struct worker *);        /* a session ended: drained now? */
 const struct role *worker_role(const struct worker *);

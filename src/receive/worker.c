@@ -198,7 +198,7 @@ static void add_listener(struct worker *w, uint32_t number, int fd)
 
 /* ---- the mailbox ---- */
 
-static void take_channel(struct worker *w, struct post *p)
+static void take_channel(struct worker *w, const struct loop_post *p)
 {
 	struct channel *ch = p->channel;
 
@@ -276,40 +276,16 @@ void worker_session_gone(struct worker *w)
 	check_drained(w);
 }
 
-static void on_posts(void *arg)
+static void on_post(void *arg, const struct loop_post *p)
 {
 	struct worker *w = arg;
-	struct post *list, *next;
 
-	pthread_mutex_lock(&w->lock);
-	list = w->posts;
-	w->posts = NULL;
-	w->posts_end = &w->posts;
-	pthread_mutex_unlock(&w->lock);
-	for (; list; list = next) {
-		next = list->next;
-		switch (list->kind) {
-		case POST_CHANNEL: take_channel(w, list); break;
-		case POST_LISTENER: add_listener(w, list->number, list->fd); break;
-		case POST_DRAIN: drain(w, list->number); break;
-		case POST_STOP: loop_stop(w->loop); break;
-		}
-		free(list);
+	switch ((enum post_kind)p->kind) {
+	case POST_CHANNEL: take_channel(w, p); break;
+	case POST_LISTENER: add_listener(w, p->number, p->fd); break;
+	case POST_DRAIN: drain(w, p->number); break;
 	}
 	start_listeners(w);
-}
-
-void worker_post(struct worker *w, struct post *p)
-{
-	p->next = NULL;
-	pthread_mutex_lock(&w->lock);
-	*w->posts_end = p;
-	w->posts_end = &p->next;
-	pthread_mutex_unlock(&w->lock);
-	if (w->threaded)
-		loop_wake(&w->wake);
-	else
-		on_posts(w);
 }
 
 /* ---- begin and end ---- */
@@ -332,16 +308,15 @@ int worker_init(struct worker *w, struct receive *room, unsigned index, struct e
 {
 	const struct conf *conf = room->role->conf;
 
-	*w = (struct worker){ .room = room, .index = index, .posts_end = &w->posts };
-	pthread_mutex_init(&w->lock, NULL);
+	*w = (struct worker){ .room = room, .index = index };
 	sign_client_init(&w->keys, WIRE_KEY_SIGN, WIRE_KEY_SIGNED);
-	w->loop = index == 0 ? room->role->loop : loop_new(room->role->env);
+	if (loop_thread_init(&w->thread, room->role->env, index == 0 ? room->role->loop : NULL, on_post, w) == -1)
+		return error_set(e, ERROR_AGAIN, "no memory or descriptor for a worker");
+	w->loop = w->thread.loop;
 	w->tls = calloc(conf->listener_count, sizeof *w->tls);
 	w->tls_broken = calloc(conf->listener_count, sizeof *w->tls_broken);
-	if (!w->loop || !w->tls || !w->tls_broken || make_places(w) == -1)
+	if (!w->tls || !w->tls_broken || make_places(w) == -1)
 		return error_set(e, ERROR_AGAIN, "no memory for a worker");
-	if (loop_wake_init(&w->wake, w->loop, on_posts, w) == -1)
-		return error_set(e, ERROR_AGAIN, "no descriptor for a worker");
 	loop_timer_init(&w->grace, w->loop, cut, w);
 	for (size_t i = 0; i < conf->listener_count; i++)
 		if (conf->listeners[i].certificate != UINT32_MAX && conf->listeners[i].set.tls != CONF_LISTENER_NONE) {
@@ -353,34 +328,11 @@ int worker_init(struct worker *w, struct receive *room, unsigned index, struct e
 	return 0;
 }
 
-static void *thread_main(void *arg)
-{
-	struct worker *w = arg;
-
-	loop_run(w->loop);
-	return NULL;
-}
-
-int worker_run_thread(struct worker *w, struct error *e)
-{
-	int r = pthread_create(&w->thread, NULL, thread_main, w);
-
-	if (r != 0)
-		return error_sys(e, r, "start a thread");
-	w->threaded = true;
-	return 0;
-}
-
 void worker_free(struct worker *w)
 {
-	if (w->threaded) {
-		struct post *p = calloc(1, sizeof *p);
-		if (!p)
-			abort(); /* we are leaving anyway, and cannot leave a thread behind */
-		p->kind = POST_STOP;
-		worker_post(w, p);
-		pthread_join(w->thread, NULL);
-	}
+	if (!w->loop)
+		return;
+	loop_thread_stop(&w->thread);
 	stop_listeners(w);
 	cut(w);
 	if (w->queue)
@@ -395,10 +347,5 @@ void worker_free(struct worker *w)
 	free(w->places);
 	free(w->free_places);
 	loop_timer_stop(&w->grace);
-	if (w->loop) {
-		loop_wake_free(&w->wake);
-		if (w->index != 0)
-			loop_free(w->loop);
-	}
-	pthread_mutex_destroy(&w->lock);
+	loop_thread_free(&w->thread);
 }

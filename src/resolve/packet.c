@@ -1,0 +1,146 @@
+/* packet.c - see packet.h. */
+#include "resolve/packet.h"
+
+#include "wire/wire.h"
+
+#include <sys/socket.h>
+
+#define HEADER 12
+#define POINTERS_MAX 128 /* more compression pointers than labels fit a name (RFC 1035 4.1.4) */
+
+struct cursor {
+	const unsigned char *p;
+	size_t at, n;
+};
+
+static bool take16(struct cursor *c, unsigned *v)
+{
+	if (c->n - c->at < 2)
+		return false;
+	*v = (unsigned)c->p[c->at] << 8 | c->p[c->at + 1];
+	c->at += 2;
+	return true;
+}
+
+static bool take32(struct cursor *c, uint32_t *v)
+{
+	unsigned high, low;
+
+	if (!take16(c, &high) || !take16(c, &low))
+		return false;
+	*v = (uint32_t)high << 16 | low;
+	return true;
+}
+
+/* One label's octets as text.  Anything but letters, digits, '-' and '_' is no host name and makes the record useless. */
+static bool put_label(const unsigned char *from, size_t n, char *to, size_t *used)
+{
+	if (*used + n + 1 >= PACKET_NAME_MAX)
+		return false;
+	if (*used)
+		to[(*used)++] = '.';
+	for (size_t i = 0; i < n; i++) {
+		char ch = view_lower((char)from[i]);
+		if (!((ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '-' || ch == '_'))
+			return false;
+		to[(*used)++] = ch;
+	}
+	return true;
+}
+
+/* Reads (to != NULL) or skips a name.  Pointers must go backwards, so that no loop can be built. */
+static bool take_name(struct cursor *c, char *to, size_t *used)
+{
+	size_t at = c->at, lowest = c->at;
+	bool jumped = false;
+	unsigned jumps = 0;
+
+	if (to)
+		*used = 0;
+	for (;;) {
+		if (at >= c->n)
+			return false;
+		unsigned len = c->p[at];
+		if (len == 0) {
+			if (!jumped)
+				c->at = at + 1;
+			return true;
+		}
+		if ((len & 0xc0) == 0xc0) {
+			if (at + 1 >= c->n || ++jumps > POINTERS_MAX)
+				return false;
+			size_t target = (size_t)(len & 0x3f) << 8 | c->p[at + 1];
+			if (target >= lowest)
+				return false;
+			if (!jumped)
+				c->at = at + 2;
+			jumped = true;
+			lowest = at = target;
+			continue;
+		}
+		if (len & 0xc0 || c->n - at - 1 < len)
+			return false;
+		if (to && !put_label(c->p + at + 1, len, to, used))
+			return false;
+		at += 1 + len;
+	}
+}
+
+static bool add_address(struct buf *list, int family, const unsigned char *octets, size_t n, size_t want)
+{
+	struct wire_record r = { .family = (uint8_t)family, .address = view_of((const char *)octets, n) };
+
+	return n == want && wire_record_add(list, &r);
+}
+
+static bool add_mx(struct buf *list, struct cursor c, size_t n)
+{
+	char name[PACKET_NAME_MAX];
+	size_t used, end = c.at + n;
+	unsigned preference;
+	struct wire_record r;
+
+	if (n < 3 || !take16(&c, &preference) || !take_name(&c, name, &used) || c.at != end)
+		return false;
+	r = (struct wire_record){ .preference = (uint16_t)preference, .name = view_of(name, used) }; /* empty: "." (RFC 7505) */
+	return wire_record_add(list, &r);
+}
+
+static bool take_record(struct cursor *c, enum packet_type type, struct buf *list, unsigned *count, uint32_t *ttl)
+{
+	unsigned rtype, class, n;
+	uint32_t lives;
+	bool ok = true;
+
+	if (!take_name(c, NULL, NULL) || !take16(c, &rtype) || !take16(c, &class) || !take32(c, &lives) || !take16(c, &n) || c->n - c->at < n)
+		return false;
+	if (class == 1 && rtype == (unsigned)type && *count < PACKET_RECORDS_MAX) {
+		if (type == PACKET_MX)
+			ok = add_mx(list, *c, n);
+		else if (type == PACKET_A)
+			ok = add_address(list, AF_INET, c->p + c->at, n, 4);
+		else
+			ok = add_address(list, AF_INET6, c->p + c->at, n, 16);
+		(*count)++;
+		if (lives < *ttl)
+			*ttl = lives;
+	}
+	c->at += n;
+	return ok;
+}
+
+int packet_read(struct view packet, enum packet_type type, struct buf *list, unsigned *count, uint32_t *ttl)
+{
+	struct cursor c = { (const unsigned char *)packet.p, 4, packet.n };
+	unsigned questions, answers, skipped;
+
+	if (packet.n < HEADER || !take16(&c, &questions) || !take16(&c, &answers) || !take16(&c, &skipped) || !take16(&c, &skipped))
+		return -1;
+	while (questions--)
+		if (!take_name(&c, NULL, NULL) || !take16(&c, &skipped) || !take16(&c, &skipped))
+			return -1;
+	while (answers--)
+		if (!take_record(&c, type, list, count, ttl))
+			return -1;
+	return 0;
+}

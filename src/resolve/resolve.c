@@ -1,0 +1,366 @@
+/* resolve.c - the role that asks the DNS: MX and addresses for `send`, through libunbound on our own loop.
+ *
+ * One request (RESOLVE) becomes one query (MX) or two (A and AAAA); RESOLVED answers it once.  Caching, retries, CNAMEs
+ * and the choice of servers are libunbound's.  What it cannot say is temporary: a SERVFAIL defers mail, it never bounces.
+ * The role holds no file: servers come from the configuration or from the bytes of resolv.conf that super handed over.
+ */
+#include "net/address.h"
+#include "resolve/packet.h"
+#include "resolve/ub_loop.h"
+#include "wire/role.h"
+#include "wire/wire.h"
+
+#include <idn2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unbound.h>
+#include <unbound-event.h>
+#include <unistd.h>
+
+/* Requests in flight from one `send`: deliveries in flight are bounded, and each asks for one name at a time. */
+#define RESOLVE_REQUESTS_MAX 20000
+#define DNS_CLASS_IN 1
+#define DNS_NXDOMAIN 3
+#define DNS_SERVER_PORT 53
+
+struct asker { /* a channel of `send` */
+	struct asker *next;
+	struct resolve *room;
+	struct channel *channel;
+	struct request *requests;
+	unsigned count;
+};
+
+struct request {
+	struct request *next, **at;
+	struct asker *asker; /* NULL: it has gone, and the request is among the orphans */
+	uint64_t stream;
+	unsigned open;       /* queries without an answer */
+	struct query { struct request *request; enum packet_type type; } queries[2];
+	struct buf list;
+	unsigned count;
+	uint32_t ttl;
+	bool secure, nxdomain, temporary, bogus;
+	char reason[200];
+};
+
+struct resolve {
+	struct role *role;
+	struct ub_event_base *base;
+	struct ub_ctx *ctx;
+	struct asker *askers;
+	struct request *orphans; /* libunbound holds them still */
+};
+
+/* ---- answers ---- */
+
+static void request_link(struct request *r, struct request **list)
+{
+	r->next = *list;
+	r->at = list;
+	if (r->next)
+		r->next->at = &r->next;
+	*list = r;
+}
+
+static void request_unlink(struct request *r)
+{
+	*r->at = r->next;
+	if (r->next)
+		r->next->at = r->at;
+}
+
+static void request_free(struct request *r)
+{
+	request_unlink(r);
+	if (r->asker)
+		r->asker->count--;
+	buf_free(&r->list);
+	free(r);
+}
+
+static enum wire_resolve_status status_of(const struct request *r)
+{
+	if (r->count > 0)
+		return WIRE_DNS_OK;
+	if (r->bogus)
+		return WIRE_DNS_BOGUS;
+	if (r->temporary) /* one of two address queries failing leaves the other's answer */
+		return WIRE_DNS_TEMPORARY;
+	return r->nxdomain ? WIRE_DNS_NXDOMAIN : WIRE_DNS_NODATA;
+}
+
+static void answer(struct request *r)
+{
+	struct wire_RESOLVED m = {
+		.stream = r->stream,
+		.status = (uint8_t)status_of(r),
+		.secure = r->secure,
+		.ttl = r->ttl == UINT32_MAX ? 0 : r->ttl,
+		.records = buf_view(&r->list),
+		.reason = view_cstr(r->reason),
+	};
+
+	if (r->asker && !wire_send_RESOLVED(r->asker->channel, &m))
+		EMIT(r->asker->room->role->events, FAULT, F_STR("where", "resolve"), F_STR("reason", "an answer could not be told"));
+	request_free(r);
+}
+
+static void on_answer(void *arg, int rcode, void *packet, int length, int security, char *why_bogus, int limited)
+{
+	struct query *q = arg;
+	struct request *r = q->request;
+	size_t before = buf_len(&r->list);
+	unsigned count = r->count;
+
+	(void)limited;
+	r->secure = r->secure && security == 2;
+	if (security == 1) {
+		r->bogus = true;
+		snprintf(r->reason, sizeof r->reason, "%s", why_bogus ? why_bogus : "DNSSEC validation failed");
+	} else if (rcode == DNS_NXDOMAIN) {
+		r->nxdomain = true;
+	} else if (rcode != 0 || length < 0) {
+		r->temporary = true;
+		snprintf(r->reason, sizeof r->reason, "the DNS answers with code %d", rcode);
+	} else if (packet_read(view_of(packet, (size_t)length), q->type, &r->list, &count, &r->ttl) == -1) {
+		r->list.wr = r->list.rd + before; /* nothing of a broken packet is used */
+		r->temporary = true;
+		snprintf(r->reason, sizeof r->reason, "the DNS answer is malformed");
+	} else {
+		r->count = count;
+	}
+	if (--r->open == 0)
+		answer(r);
+}
+
+/* ---- questions ---- */
+
+static void ask(struct resolve *room, struct request *r, struct query *q, const char *name, enum packet_type type)
+{
+	int e;
+
+	q->request = r;
+	q->type = type;
+	r->open++;
+	e = ub_resolve_event(room->ctx, name, (int)type, DNS_CLASS_IN, q, on_answer, NULL);
+	if (e != 0) {
+		r->open--;
+		r->temporary = true;
+		snprintf(r->reason, sizeof r->reason, "%s", ub_strerror(e));
+	}
+}
+
+/* A name in the DNS's letters: U-labels become A-labels (RFC 5891). */
+static bool ascii_name(struct view name, char to[PACKET_NAME_MAX])
+{
+	char text[PACKET_NAME_MAX], *ascii = NULL;
+	bool ok;
+
+	if (name.n == 0 || name.n >= sizeof text || memchr(name.p, 0, name.n))
+		return false;
+	memcpy(text, name.p, name.n);
+	text[name.n] = 0;
+	ok = idn2_to_ascii_8z(text, &ascii, IDN2_NONTRANSITIONAL) == IDN2_OK && strlen(ascii) < PACKET_NAME_MAX;
+	if (ok)
+		snprintf(to, PACKET_NAME_MAX, "%s", ascii);
+	idn2_free(ascii);
+	return ok;
+}
+
+static bool start_request(struct asker *a, const struct wire_RESOLVE *m)
+{
+	struct request *r;
+	char name[PACKET_NAME_MAX];
+
+	if ((m->kind != WIRE_RESOLVE_MX && m->kind != WIRE_RESOLVE_ADDRESS) || a->count >= RESOLVE_REQUESTS_MAX)
+		return false;
+	r = calloc(1, sizeof *r);
+	if (!r)
+		return false;
+	r->asker = a;
+	r->stream = m->stream;
+	r->ttl = UINT32_MAX;
+	r->secure = true;
+	buf_init(&r->list, &alloc_libc, CHANNEL_FRAME_MAX / 2);
+	request_link(r, &a->requests);
+	a->count++;
+	r->open = 1; /* ours, until all queries are out: answers from the cache come at once */
+	if (!ascii_name(m->name, name)) {
+		r->nxdomain = true;
+		snprintf(r->reason, sizeof r->reason, "that is no domain name");
+	} else if (m->kind == WIRE_RESOLVE_MX) {
+		ask(a->room, r, &r->queries[0], name, PACKET_MX);
+	} else {
+		ask(a->room, r, &r->queries[0], name, PACKET_AAAA);
+		ask(a->room, r, &r->queries[1], name, PACKET_A);
+	}
+	if (--r->open == 0)
+		answer(r);
+	return true;
+}
+
+/* ---- channels ---- */
+
+static void drop_asker(struct asker *a)
+{
+	struct asker **at = &a->room->askers;
+
+	while (a->requests) { /* they end silently */
+		struct request *r = a->requests;
+		request_unlink(r);
+		r->asker = NULL;
+		request_link(r, &a->room->orphans);
+	}
+	while (*at != a)
+		at = &(*at)->next;
+	*at = a->next;
+	channel_free(a->channel);
+	free(a);
+}
+
+static void on_send_frame(void *arg, struct channel *ch, uint32_t type, struct view payload, int fd)
+{
+	struct asker *a = arg;
+	struct wire_RESOLVE m;
+
+	(void)ch;
+	if (fd != -1)
+		close(fd);
+	if (type == WIRE_RESOLVE && wire_read_RESOLVE(payload, &m) == 0 && start_request(a, &m))
+		return;
+	EMIT(a->room->role->events, FAULT, F_STR("where", "resolve"), F_STR("reason", "a frame that is none; the channel ends"));
+	drop_asker(a);
+}
+
+static void on_send_closed(void *arg, struct channel *ch)
+{
+	(void)ch;
+	drop_asker(arg);
+}
+
+static const struct channel_handler send_handler = { on_send_frame, on_send_closed, NULL };
+
+static void on_channel(struct role *role, enum role_kind kind, uint32_t index, uint32_t generation, struct channel *ch)
+{
+	struct resolve *room = role->state;
+	struct asker *a = kind == ROLE_SEND ? calloc(1, sizeof *a) : NULL;
+
+	(void)index;
+	(void)generation;
+	if (!a) {
+		channel_free(ch);
+		return;
+	}
+	*a = (struct asker){ .next = room->askers, .room = room, .channel = ch };
+	room->askers = a;
+	channel_set_handler(ch, &send_handler, a);
+}
+
+/* ---- servers ---- */
+
+static int add_server(struct resolve *room, struct view text, struct error *e)
+{
+	struct address a;
+	char host[ADDRESS_TEXT], server[ADDRESS_TEXT + 8];
+
+	if (!address_parse(text, &a) && !address_parse_host(text, DNS_SERVER_PORT, &a))
+		return error_set(e, ERROR_INPUT, "not the address of a DNS server: %.*s", VIEW_ARGS(text));
+	snprintf(server, sizeof server, "%s@%u", address_host((struct sockaddr *)&a.sa, host), address_port((struct sockaddr *)&a.sa));
+	if (ub_ctx_set_fwd(room->ctx, server) != 0)
+		return error_set(e, ERROR_OURS, "DNS server %s: refused by libunbound", server);
+	return 0;
+}
+
+static int servers_of_resolv_conf(struct resolve *room, struct view text, struct error *e)
+{
+	static const char word[] = "nameserver";
+
+	while (text.n) {
+		size_t end = view_find(text, '\n');
+		struct view line = view_trim(view_slice(text, 0, end));
+		text = view_slice(text, end + 1, text.n);
+		if (!view_starts_nocase(line, view_of(word, sizeof word - 1)))
+			continue;
+		line = view_trim(view_slice(line, sizeof word - 1, line.n));
+		line = view_slice(line, 0, view_find(line, ' '));
+		if (add_server(room, line, e) == -1)
+			EMIT(room->role->events, FAULT, F_STR("where", "resolv.conf"), F_STR("reason", e->text));
+	}
+	return 0;
+}
+
+static int set_options(struct resolve *room, struct error *e)
+{
+	static const struct { const char *name, *value; } options[] = {
+		{ "do-not-query-localhost:", "no" }, /* a resolver on this host is the usual case */
+		{ "module-config:", "iterator" },    /* no trust anchor: nothing to validate with */
+		{ "msg-cache-size:", "8m" },
+		{ "rrset-cache-size:", "16m" },
+		{ "cache-max-negative-ttl:", "300" }, /* a new domain is found soon */
+		{ "use-caps-for-id:", "no" },
+		{ "outgoing-range:", "512" },
+		{ "num-queries-per-thread:", "1024" },
+	};
+
+	for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+		if (ub_ctx_set_option(room->ctx, options[i].name, options[i].value) != 0)
+			return error_set(e, ERROR_OURS, "libunbound refuses %s %s", options[i].name, options[i].value);
+	return 0;
+}
+
+static int prepare(struct role *role, struct error *e)
+{
+	struct resolve *room = calloc(1, sizeof *room);
+	const struct conf_list *servers = &role->conf->global.resolver;
+
+	if (!room)
+		return error_set(e, ERROR_AGAIN, "no memory");
+	room->role = role;
+	role->state = room;
+	room->base = ub_loop_base(role->loop);
+	room->ctx = room->base ? ub_ctx_create_ub_event(room->base) : NULL;
+	if (!room->ctx)
+		return error_set(e, ERROR_AGAIN, "libunbound cannot start");
+	ub_ctx_debuglevel(room->ctx, 0);
+	if (set_options(room, e) == -1)
+		return -1;
+	for (size_t i = 0; i < servers->n; i++)
+		if (add_server(room, view_cstr(servers->items[i]), e) == -1)
+			return -1;
+	return servers->n ? 0 : servers_of_resolv_conf(room, handoff_get(role->files, "resolv.conf", ""), e);
+}
+
+static int start(struct role *role, struct error *e)
+{
+	(void)role;
+	(void)e;
+	return 0;
+}
+
+static void drain(struct role *role, uint32_t grace_ms)
+{
+	(void)grace_ms; /* who asked is draining too, and does not need the answers */
+	role->drained(role);
+}
+
+static void stop(struct role *role)
+{
+	struct resolve *room = role->state;
+
+	if (!room)
+		return;
+	while (room->askers)
+		drop_asker(room->askers);
+	ub_ctx_delete(room->ctx); /* calls nobody back */
+	while (room->orphans)
+		request_free(room->orphans);
+	ub_loop_free(room->base);
+	free(room);
+	role->state = NULL;
+}
+
+const struct role_ops resolve_role = {
+	.kind = ROLE_RESOLVE, .prepare = prepare, .start = start, .channel = on_channel, .drain = drain, .stop = stop,
+};

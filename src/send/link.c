@@ -1,0 +1,571 @@
+/* link.c - one outbound connection: dialled, greeted, secured, then used for one delivery after the other; see send.h.
+ *
+ * Fault before it is ready: the next address is tried; when all have failed, what waits is deferred.  Fault in the middle
+ * of a message: its undecided recipients are deferred, and the outcome says so if the final dot had left.  A connection
+ * that was kept and died before it answered anything of a new message costs that message nothing: it is put back once.
+ * TLS: `may` goes on in clear only where STARTTLS was refused, or (on a new connection) where the handshake itself failed;
+ * `encrypt` and `verify` never (design.md 1.3).
+ */
+#include "send/send.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* After TLS itself failed at an address, `may` leaves it out there for so long. */
+#define CLEAR_MS 600000u
+
+static uint64_t now_of(const struct link *l)
+{
+	return loop_now(l->sender->loop);
+}
+
+static struct events *log_of(const struct link *l)
+{
+	return send_role_of(l->sender)->events;
+}
+
+static struct candidate *candidate_of(const struct link *l)
+{
+	return &l->target->candidates[l->candidate];
+}
+
+static void set_timer(struct link *l)
+{
+	uint64_t at = psmtp_client_deadline(l->smtp);
+
+	if (l->state == LINK_IDLE) {
+		uint64_t idle = l->started + send_role_of(l->sender)->conf->global.connection_idle;
+		at = idle < at ? idle : at;
+	}
+	if (at == UINT64_MAX || l->state == LINK_CLOSING)
+		loop_timer_stop(&l->timer);
+	else
+		loop_timer_set(&l->timer, at);
+}
+
+/* ---- the end of a link ---- */
+
+void link_free(struct link *l)
+{
+	struct target *t = l->target;
+	struct link **at = &t->links;
+
+	while (*at != l)
+		at = &(*at)->next;
+	*at = l->next;
+	l->sender->link_count--;
+	t->used = now_of(l);
+	if (l->delivery)
+		l->delivery->link = NULL;
+	loop_timer_stop(&l->timer);
+	dial_cancel(&l->dial);
+	if (l->conn_made)
+		conn_free(&l->conn);
+	psmtp_client_free(l->smtp);
+	auth_free(l->auth);
+	free(l);
+}
+
+static void log_failed(const struct link *l, const char *reason, struct view text)
+{
+	EMIT(log_of(l), SEND_FAILED, F_VIEW("dest", l->target->key), F_STR("host", l->remote), F_STR("reason", reason), F_VIEW("text", text),
+	     F_STR("tls", l->tls));
+}
+
+/* Is another connection of this destination at work?  Then what waits goes over that one. */
+static bool others_work(const struct link *l)
+{
+	for (const struct link *o = l->target->links; o; o = o->next)
+		if (o != l && (o->state == LINK_IDLE || o->state == LINK_BUSY))
+			return true;
+	return false;
+}
+
+/* It never became ready: try the next address, or give up on all that waits. */
+static void opening_failed(struct link *l, const char *reason, const struct psmtp_reply *reply)
+{
+	struct target *t = l->target;
+	char words[300];
+	struct wire_result result = { .kind = WIRE_DEFERRED, .code = 451, .enhanced = { 4, 4, 1 }, .local = 1 };
+	bool lonely = !others_work(l);
+	size_t next;
+
+	log_failed(l, reason, reply ? send_view(reply->text) : VIEW(""));
+	snprintf(words, sizeof words, "%s: %s%s%.*s", l->remote, reason, reply && reply->text.n ? ": " : "",
+	         reply ? (int)(reply->text.n < 180 ? reply->text.n : 180) : 0, reply ? reply->text.p : "");
+	candidate_of(l)->bad_until = now_of(l) + SEND_BAD_MS;
+	next = target_candidate(t, l->candidate + 1);
+	link_free(l);
+	if (!t->waiting)
+		return;
+	if (next < t->candidate_count) {
+		link_open(t, next);
+		return;
+	}
+	for (struct link *o = t->links; o; o = o->next)
+		lonely = lonely && o->state != LINK_DIALLING && o->state != LINK_OPENING;
+	if (!lonely)
+		return;
+	result.text = view_cstr(words);
+	target_fail_waiting(t, &result, true);
+}
+
+/* The same address once more: in clear, or with another mechanism. */
+static void reopen(struct link *l)
+{
+	struct target *t = l->target;
+	size_t candidate = l->candidate;
+
+	link_free(l);
+	link_open(t, candidate);
+}
+
+static bool may_retry_in_clear(const struct link *l)
+{
+	return l->target->dest.hop.tls == CONF_TLS_MAY && !l->in_clear;
+}
+
+static bool has_word(struct view list, struct view word)
+{
+	while (list.n) {
+		size_t end = view_find(list, ' ');
+		if (view_eq_nocase(view_slice(list, 0, end), word))
+			return true;
+		list = view_slice(list, end + 1, list.n);
+	}
+	return false;
+}
+
+static void opening_fault(struct link *l, const struct psmtp_client_event *ev)
+{
+	struct psmtp_client_facts f;
+
+	if (ev->fault == PSMTP_FAULT_TLS && may_retry_in_clear(l)) {
+		log_failed(l, "tls_failed, trying in clear", VIEW(""));
+		candidate_of(l)->clear_until = now_of(l) + CLEAR_MS;
+		reopen(l);
+		return;
+	}
+	psmtp_client_get_facts(l->smtp, &f);
+	if (l->target->dest.auth && !l->target->login && f.tls && !has_word(send_view(f.auth), VIEW("PLAIN")) &&
+	    has_word(send_view(f.auth), VIEW("LOGIN"))) {
+		l->target->login = true;
+		reopen(l);
+		return;
+	}
+	opening_failed(l, ev->reason ? ev->reason : "failed", &ev->reply);
+}
+
+static void busy_fault(struct link *l, const struct psmtp_client_event *ev)
+{
+	struct send_delivery *d = l->delivery;
+	struct target *t = l->target;
+	struct psmtp_client_facts f;
+	char words[300];
+	struct wire_result result = { .kind = WIRE_DEFERRED, .code = 451, .enhanced = { 4, 4, 2 }, .local = 1 };
+
+	l->delivery = NULL;
+	d->link = NULL;
+	if (l->messages > 0 && !d->answered_any && d->consumed == 0 && !d->again && !ev->maybe_delivered) {
+		d->again = true;
+		target_push(t, d, true);
+		link_free(l);
+		target_run(t);
+		return;
+	}
+	log_failed(l, ev->reason ? ev->reason : "failed", send_view(ev->reply.text));
+	if (ev->reply.code >= 400) {
+		result.code = (uint16_t)ev->reply.code;
+		for (int i = 0; i < 3; i++)
+			result.enhanced[i] = ev->reply.enhanced[i];
+		if (result.code >= 500) { /* 5xx that ends a session says nothing of the recipients: unknown means 4xx */
+			result.code = 451;
+			result.enhanced[0] = 4;
+		}
+		result.local = 0;
+	}
+	snprintf(words, sizeof words, "%s%s%.*s", ev->reason ? ev->reason : "the connection failed", ev->reply.text.n ? ": " : "",
+	         (int)(ev->reply.text.n < 200 ? ev->reply.text.n : 200), ev->reply.text.n ? ev->reply.text.p : "");
+	result.text = view_cstr(words);
+	delivery_decide_rest(d, &result, view_cstr(l->remote));
+	psmtp_client_get_facts(l->smtp, &f);
+	delivery_finish(d, true, ev->maybe_delivered, f.dsn, view_cstr(l->tls));
+	link_free(l);
+	target_run(t);
+}
+
+static void on_fault(struct link *l, const struct psmtp_client_event *ev)
+{
+	struct target *t = l->target;
+
+	if (l->delivery) {
+		busy_fault(l, ev);
+	} else if (l->state == LINK_OPENING) {
+		opening_fault(l, ev);
+	} else { /* idle: the remote may end it as it likes */
+		link_free(l);
+		target_run(t);
+	}
+}
+
+/* ---- the body ---- */
+
+static void fill(struct link *l)
+{
+	struct send_delivery *d = l->delivery;
+	struct wire_DELIVER_CREDIT credit;
+	size_t n, taken = 0;
+
+	if (!d || !l->body_wanted)
+		return;
+	for (;;) {
+		struct view v = buf_view(&d->body);
+		n = psmtp_client_body(l->smtp, v.p, v.n, d->last, now_of(l));
+		buf_take(&d->body, n);
+		d->consumed += n;
+		taken += n;
+		if (d->last && n == v.n) {
+			l->body_wanted = false;
+			break;
+		}
+		if (n == 0)
+			break;
+	}
+	if (taken && !d->last && l->sender->queue) {
+		credit = (struct wire_DELIVER_CREDIT){ .stream = d->stream, .bytes = (uint32_t)taken };
+		wire_send_DELIVER_CREDIT(l->sender->queue, &credit);
+	}
+}
+
+void link_body(struct link *l)
+{
+	if (l->conn_made && l->body_wanted)
+		link_run(l);
+}
+
+/* ---- events of the protocol ---- */
+
+static void say_tls(struct link *l, const struct tls_facts *f)
+{
+	snprintf(l->tls, sizeof l->tls, "%.*s %.*s %s%.*s", VIEW_ARGS(f->protocol), VIEW_ARGS(f->cipher), f->verified ? "" : "unverified: ",
+	         VIEW_ARGS(f->verify));
+}
+
+static void start_tls(struct link *l)
+{
+	struct sender *s = l->sender;
+	bool verify = l->target->dest.hop.tls == CONF_TLS_VERIFY;
+	struct tls_context *c = verify ? s->tls_verify : s->tls_any;
+
+	l->tls_broke = true; /* until it is up */
+	if (!c || conn_start_tls(&l->conn, c, false, candidate_of(l)->host) == -1)
+		psmtp_client_tls_failed(l->smtp, now_of(l));
+}
+
+static void answer_auth(struct link *l, struct view challenge)
+{
+	struct view credentials = handoff_get(send_role_of(l->sender)->files, "auth", l->target->dest.auth), answer = VIEW("");
+	struct error e = { .text = "no credentials" };
+
+	if (!l->auth && credentials.p)
+		l->auth = auth_new(l->target->login ? "LOGIN" : "PLAIN", credentials, &e);
+	if (!l->auth || auth_step(l->auth, challenge, &answer) == -1) {
+		EMIT(log_of(l), FAULT, F_STR("where", "send"), F_STR("reason", l->auth ? "the AUTH exchange went wrong" : e.text));
+		psmtp_client_auth_answer(l->smtp, (struct psmtp_view){ "", 0 }, true, now_of(l));
+		return;
+	}
+	psmtp_client_auth_answer(l->smtp, (struct psmtp_view){ answer.p, answer.n }, false, now_of(l));
+}
+
+static enum wire_result_kind kind_of(int code)
+{
+	return code / 100 == 2 ? WIRE_DELIVERED : code / 100 == 5 ? WIRE_FAILED : WIRE_DEFERRED;
+}
+
+static void on_ready(struct link *l)
+{
+	uint64_t limit = send_role_of(l->sender)->conf->global.connection_messages;
+
+	if (l->state == LINK_OPENING) {
+		candidate_of(l)->bad_until = 0;
+		if (!l->tls[0])
+			snprintf(l->tls, sizeof l->tls, "clear%s%s", l->why_clear[0] ? ": " : "", l->why_clear);
+		EMIT(log_of(l), SEND_CONNECTED, F_VIEW("dest", l->target->key), F_STR("host", l->remote), F_STR("tls", l->tls),
+		     F_U64("ms", now_of(l) - l->started));
+	}
+	l->state = LINK_IDLE;
+	l->started = now_of(l);
+	if (l->sender->draining && !l->target->waiting)
+		psmtp_client_quit(l->smtp, now_of(l));
+	else if (limit && l->messages >= limit)
+		psmtp_client_quit(l->smtp, now_of(l));
+	else if (l->target->waiting)
+		link_give(l, target_pop(l->target));
+	else
+		psmtp_client_idle(l->smtp);
+}
+
+static void on_done(struct link *l)
+{
+	struct send_delivery *d = l->delivery;
+	struct psmtp_client_facts f;
+
+	psmtp_client_get_facts(l->smtp, &f);
+	l->delivery = NULL;
+	d->link = NULL;
+	l->body_wanted = false;
+	l->messages++;
+	delivery_finish(d, false, false, f.dsn, view_cstr(l->tls));
+}
+
+static void on_result(struct link *l, const struct psmtp_client_event *ev)
+{
+	if (!l->delivery)
+		return;
+	l->delivery->answered_any = true;
+	delivery_decide(l->delivery, ev->rcpt_index, kind_of(ev->reply.code), &ev->reply, view_cstr(l->remote), ev->local);
+}
+
+/* False: the link is gone. */
+static bool handle(struct link *l, const struct psmtp_client_event *ev)
+{
+	switch (ev->type) {
+	case PSMTP_CLIENT_READY: on_ready(l); break;
+	case PSMTP_CLIENT_TLS_START: start_tls(l); break;
+	case PSMTP_CLIENT_TLS_REFUSED:
+		snprintf(l->why_clear, sizeof l->why_clear, "%s", ev->reason ? ev->reason : "STARTTLS refused");
+		break;
+	case PSMTP_CLIENT_AUTH: answer_auth(l, send_view(ev->data)); break;
+	case PSMTP_CLIENT_RCPT:
+		if (l->delivery)
+			l->delivery->answered_any = true;
+		break;
+	case PSMTP_CLIENT_BODY: l->body_wanted = true; break;
+	case PSMTP_CLIENT_RESULT: on_result(l, ev); break;
+	case PSMTP_CLIENT_DONE: on_done(l); break;
+	case PSMTP_CLIENT_FAILED: on_fault(l, ev); return false;
+	case PSMTP_CLIENT_CLOSE:
+		l->state = LINK_CLOSING;
+		loop_timer_stop(&l->timer);
+		conn_close(&l->conn);
+		return false;
+	}
+	return true;
+}
+
+void link_run(struct link *l)
+{
+	struct psmtp_client_event ev;
+
+	if (l->running || l->state == LINK_CLOSING)
+		return;
+	l->running = true;
+	for (;;) {
+		if (!psmtp_client_next(l->smtp, &ev, now_of(l))) {
+			fill(l);
+			if (!psmtp_client_next(l->smtp, &ev, now_of(l)))
+				break;
+		}
+		if (!handle(l, &ev))
+			return; /* gone, or closing: nothing is run any more */
+	}
+	l->running = false;
+	set_timer(l);
+	conn_resume(&l->conn);
+	conn_pump(&l->conn);
+}
+
+void link_give(struct link *l, struct send_delivery *d)
+{
+	l->state = LINK_BUSY;
+	l->delivery = d;
+	l->body_wanted = false;
+	d->link = l;
+	if (psmtp_client_send(l->smtp, &d->message, now_of(l)) == -1) {
+		EMIT(log_of(l), FAULT, F_STR("where", "send"), F_STR("reason", "a message was given out of turn"));
+		abort(); /* our own mistake: super starts the role anew, and nothing is lost */
+	}
+	link_run(l);
+}
+
+/* ---- the connection's callbacks ---- */
+
+static size_t on_input(void *arg, unsigned epoch, const void *bytes, size_t n)
+{
+	struct link *l = arg;
+
+	return psmtp_client_feed(l->smtp, epoch, bytes, n, now_of(l));
+}
+
+static void on_input_done(void *arg)
+{
+	link_run(arg);
+}
+
+static struct view on_output(void *arg)
+{
+	struct link *l = arg;
+
+	fill(l);
+	return send_view(psmtp_client_output(l->smtp));
+}
+
+static void on_sent(void *arg, size_t n)
+{
+	struct link *l = arg;
+
+	psmtp_client_sent(l->smtp, n, now_of(l));
+	set_timer(l);
+}
+
+static void on_peer_closed(void *arg)
+{
+	struct link *l = arg;
+
+	if (l->tls_broke) {
+		l->tls_broke = false;
+		psmtp_client_tls_failed(l->smtp, now_of(l));
+	} else {
+		psmtp_client_peer_closed(l->smtp, now_of(l));
+	}
+	link_run(l);
+}
+
+static void on_tls_up(void *arg, const struct tls_facts *f)
+{
+	struct link *l = arg;
+	struct psmtp_tls_facts facts = { { f->protocol.p, f->protocol.n }, { f->cipher.p, f->cipher.n } };
+
+	l->tls_broke = false;
+	say_tls(l, f);
+	psmtp_client_tls_up(l->smtp, &facts, now_of(l));
+	link_run(l);
+}
+
+static void on_tls_failed(void *arg, const char *why)
+{
+	struct link *l = arg;
+
+	l->tls_broke = false;
+	snprintf(l->tls, sizeof l->tls, "failed: %s", why);
+	psmtp_client_tls_failed(l->smtp, now_of(l));
+	link_run(l);
+}
+
+static void on_failed(void *arg, const struct error *e)
+{
+	struct link *l = arg;
+
+	log_failed(l, "connection_failed", view_cstr(e->text));
+	on_peer_closed(l);
+}
+
+static void on_closed(void *arg)
+{
+	struct link *l = arg;
+	struct target *t = l->target;
+
+	link_free(l);
+	target_run(t); /* what came while it was closing */
+}
+
+static const struct conn_ops conn_ops = {
+	.input = on_input, .input_done = on_input_done, .output = on_output, .sent = on_sent, .peer_closed = on_peer_closed,
+	.tls_up = on_tls_up, .tls_failed = on_tls_failed, .failed = on_failed, .closed = on_closed,
+};
+
+static void on_timer(void *arg)
+{
+	struct link *l = arg;
+	uint64_t now = now_of(l);
+
+	if (now >= psmtp_client_deadline(l->smtp))
+		psmtp_client_timeout(l->smtp, now);
+	else if (l->state == LINK_IDLE) {
+		l->state = LINK_BUSY; /* no new message: it is leaving */
+		psmtp_client_quit(l->smtp, now);
+	}
+	link_run(l);
+}
+
+/* ---- dialling ---- */
+
+static enum psmtp_client_tls tls_mode(struct link *l)
+{
+	switch (l->target->dest.hop.tls) {
+	case CONF_TLS_NONE: return PSMTP_CLIENT_TLS_NONE;
+	case CONF_TLS_MAY: return l->in_clear ? PSMTP_CLIENT_TLS_NONE : PSMTP_CLIENT_TLS_MAY;
+	case CONF_TLS_ENCRYPT:
+	case CONF_TLS_VERIFY: break;
+	}
+	return PSMTP_CLIENT_TLS_MUST; /* whatever it is, it is not less */
+}
+
+static bool make_client(struct link *l)
+{
+	struct view hello = view_cstr(send_role_of(l->sender)->conf->global.hostname);
+	const struct psmtp_allocator memory = { alloc_libc.resize, alloc_libc.arg };
+	enum conf_delivery_kind kind = l->target->dest.hop.delivery.kind;
+	struct psmtp_client_options o = {
+		.hello = { hello.p, hello.n },
+		.lmtp = kind == CONF_DELIVER_LMTP || kind == CONF_DELIVER_LMTP_UNIX,
+		.tls = tls_mode(l),
+	};
+
+	if (l->target->dest.auth)
+		o.auth_mechanism = l->target->login ? (struct psmtp_view){ "LOGIN", 5 } : (struct psmtp_view){ "PLAIN", 5 };
+	l->smtp = psmtp_client_new(&o, &memory, now_of(l));
+	return l->smtp != NULL;
+}
+
+static void on_dialled(void *arg, int fd, const struct error *e)
+{
+	struct link *l = arg;
+	struct error opened = { 0 };
+
+	if (fd == -1) {
+		opening_failed(l, e->text, NULL);
+		return;
+	}
+	conn_init(&l->conn, l->sender->loop, &alloc_libc, &conn_ops, l);
+	l->conn_made = true;
+	l->state = LINK_OPENING;
+	if (!make_client(l) || conn_open(&l->conn, fd, &opened) == -1) {
+		opening_failed(l, opened.text[0] ? opened.text : "no memory", NULL);
+		return;
+	}
+	link_run(l);
+}
+
+void link_open(struct target *t, size_t candidate)
+{
+	struct sender *s = t->sender;
+	struct candidate *c = &t->candidates[candidate];
+	struct wire_result no_memory = { .kind = WIRE_DEFERRED, .code = 451, .enhanced = { 4, 3, 0 }, .text = VIEW("no memory"), .local = 1 };
+	struct link *l = calloc(1, sizeof *l);
+	uint32_t timeout = (uint32_t)send_role_of(s)->conf->global.connect_timeout;
+	struct address source;
+	char text[ADDRESS_TEXT];
+
+	if (!l) {
+		target_fail_waiting(t, &no_memory, false);
+		return;
+	}
+	*l = (struct link){ .next = t->links, .target = t, .sender = s, .state = LINK_DIALLING, .candidate = candidate };
+	t->links = l;
+	s->link_count++;
+	l->started = now_of(l);
+	l->in_clear = c->clear_until > l->started;
+	if (l->in_clear)
+		snprintf(l->why_clear, sizeof l->why_clear, "TLS failed there before");
+	loop_timer_init(&l->timer, s->loop, on_timer, l);
+	if (t->dest.hop.delivery.kind == CONF_DELIVER_LMTP_UNIX) {
+		snprintf(l->remote, sizeof l->remote, "%s", t->dest.hop.delivery.path);
+		dial_start_unix(&l->dial, s->loop, view_cstr(t->dest.hop.delivery.path), timeout, on_dialled, l);
+		return;
+	}
+	snprintf(l->remote, sizeof l->remote, "%s[%s]:%u", c->host, address_host((struct sockaddr *)&c->address.sa, text),
+	         address_port((struct sockaddr *)&c->address.sa));
+	dial_start(&l->dial, s->loop, (struct sockaddr *)&c->address.sa, c->address.len,
+	           t->dest.hop.source && address_parse_host(view_cstr(t->dest.hop.source), 0, &source) ? &source : NULL, timeout, on_dialled, l);
+}

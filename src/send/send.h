@@ -1,0 +1,189 @@
+/* send.h - inside the room: outbound connections and the deliveries that travel over them.
+ *
+ *   sender   one a loop: channels to `queue` and `resolve`, its targets
+ *   target   one a destination (route/dest.h): candidates (addresses), links, deliveries that wait for a link
+ *   link     one connection with its SMTP client; carries one delivery after the other
+ *   delivery one DELIVER of the queue; ends with one OUTCOME that decides every recipient
+ *
+ * How many deliveries of a destination are in flight is the queue's window; a target opens a link for each that finds no
+ * idle one, so connections are bounded by the same number.
+ */
+#ifndef SEND_SEND_H
+#define SEND_SEND_H
+#include "base/arena.h"
+#include "net/conn.h"
+#include "net/dial.h"
+#include "net/thread.h"
+#include "route/dest.h"
+#include "route/plan.h"
+#include "wire/role.h"
+#include "wire/wire.h"
+
+#include <psmtp.h>
+#include <stdatomic.h>
+
+/* An address that failed is left alone for so long, unless all have failed. */
+#define SEND_BAD_MS 30000u
+/* DNS answers are used at least and at most so long without asking again (`resolve` caches too). */
+#define SEND_PLAN_MIN_MS 5000u
+#define SEND_PLAN_MAX_MS 300000u
+/* A target without links and deliveries is forgotten after so long. */
+#define SEND_TARGET_IDLE_MS 60000u
+#define SEND_BUCKETS 1024
+
+struct send_room {
+	struct role *role;
+	struct sender *senders;
+	unsigned count;
+	atomic_uint busy; /* those that have not drained */
+	struct loop_wake drained;
+	bool draining;
+};
+
+struct sender {
+	struct send_room *room;
+	unsigned index;
+	struct loop_thread thread;
+	struct loop *loop;
+	struct channel *queue, *resolve;
+	struct target *targets[SEND_BUCKETS];
+	struct send_delivery *deliveries[SEND_BUCKETS]; /* by stream */
+	struct tls_context *tls_any, *tls_verify;       /* made at prepare; verify NULL: no trust bundle */
+	struct loop_timer sweep;
+	uint64_t asks;
+	unsigned delivery_count, link_count, target_count;
+	bool draining, done;
+};
+
+struct candidate { /* an address to try */
+	struct address address;
+	char host[ROUTE_HOST_MAX]; /* its name, for TLS and the log */
+	uint64_t bad_until;
+	uint64_t clear_until; /* TLS itself failed there under `may`: clear text until then */
+};
+
+enum plan_state { PLAN_NONE = 1, PLAN_ASKING, PLAN_READY, PLAN_FAILED };
+
+struct target {
+	struct target *next;
+	struct sender *sender;
+	struct view key;           /* points into dest_text */
+	char dest_text[ROUTE_DEST_MAX];
+	struct route_dest dest;
+	enum plan_state state;
+	uint64_t plan_until;
+	struct candidate candidates[ROUTE_ADDRESSES_MAX];
+	size_t candidate_count;
+	struct question *questions; /* open ones to `resolve` */
+	struct route_host hosts[ROUTE_HOSTS_MAX];
+	size_t host_count;
+	bool some_temporary;
+	struct wire_result failure; /* PLAN_FAILED: what every recipient gets */
+	char failure_text[256];
+	struct send_delivery *waiting, **waiting_end;
+	struct link *links;
+	uint64_t used;
+	bool login;                /* the smart host offers LOGIN but not PLAIN */
+};
+
+struct question {
+	struct question *next;
+	uint64_t stream;
+	enum wire_resolve_kind kind;
+	size_t host;               /* ADDRESS: index into hosts */
+	struct address found[8];
+	size_t found_count;
+	bool answered;
+};
+
+struct send_delivery {
+	struct send_delivery *next;   /* in its bucket */
+	struct send_delivery *queued; /* in target->waiting */
+	struct target *target;
+	struct link *link;
+	uint64_t stream, id, size;
+	struct psmtp_client_message message;
+	struct psmtp_client_rcpt *rcpts;
+	struct wire_result *results;  /* kind 0: undecided */
+	char *memory;                 /* what message and rcpts point into */
+	struct buf body;              /* came and not yet sent */
+	uint64_t consumed;            /* octets given to the client */
+	bool last;                    /* all of the body has come */
+	bool again;                   /* was put back once: a reused connection had died */
+	bool answered_any;            /* some reply to this message was had */
+	struct arena texts;           /* the remote's words */
+};
+
+enum link_state { LINK_DIALLING = 1, LINK_OPENING, LINK_IDLE, LINK_BUSY, LINK_CLOSING };
+
+struct link {
+	struct link *next;
+	struct target *target;
+	struct sender *sender;
+	enum link_state state;
+	struct dial dial;
+	struct conn conn;
+	bool conn_made;
+	struct psmtp_client *smtp;
+	struct loop_timer timer;
+	size_t candidate;
+	char remote[ROUTE_HOST_MAX + ADDRESS_TEXT + 4]; /* host[address]:port */
+	bool in_clear;     /* this attempt leaves TLS out, because TLS itself failed */
+	bool body_wanted, running, tls_broke;
+	uint32_t messages;
+	struct send_delivery *delivery;
+	struct auth *auth;
+	char tls[160];     /* in words, for OUTCOME and the log */
+	char why_clear[96];
+	uint64_t started;
+};
+
+static inline struct view send_view(struct psmtp_view v)
+{
+	return view_of(v.p, v.n);
+}
+
+/* send.c */
+const struct role *send_role_of(const struct sender *);
+void sender_check_drained(struct sender *);
+
+/* target.c */
+struct target *target_get(struct sender *, struct view dest); /* NULL: no such destination, or memory */
+void target_run(struct target *);                             /* give waiting deliveries links, or ask, or fail them */
+void target_push(struct target *, struct send_delivery *, bool front);
+struct send_delivery *target_pop(struct target *);
+void target_free(struct target *);
+void target_sweep(struct sender *);
+void target_fail_waiting(struct target *, const struct wire_result *, bool host_failed);
+/* The next address worth trying, or target->candidate_count. */
+size_t target_candidate(struct target *, size_t from);
+
+/* plan.c */
+void plan_start(struct target *);
+void plan_answer(struct sender *, const struct wire_RESOLVED *);
+void plan_lost(struct sender *); /* `resolve` has gone: open questions are temporary failures */
+void plan_forget(struct target *);
+
+/* link.c */
+void link_open(struct target *, size_t candidate);
+void link_run(struct link *);
+void link_give(struct link *, struct send_delivery *);
+void link_free(struct link *);
+void link_body(struct link *); /* more of the body came */
+
+/* delivery.c */
+struct send_delivery *delivery_new(struct sender *, const struct wire_DELIVER *);
+void delivery_decide(struct send_delivery *, uint32_t rcpt, enum wire_result_kind, const struct psmtp_reply *, struct view remote, bool local);
+void delivery_decide_rest(struct send_delivery *, const struct wire_result *, struct view remote);
+void delivery_finish(struct send_delivery *, bool host_failed, bool maybe, bool dsn, struct view tls);
+struct send_delivery *delivery_find(struct sender *, uint64_t stream);
+void delivery_drop(struct send_delivery *); /* without an outcome */
+
+/* auth.c: AUTH as a client, PLAIN and LOGIN by gsasl */
+struct auth;
+struct auth *auth_new(const char *mechanism, struct view credentials, struct error *); /* "user:password" */
+/* The answer to a challenge (raw octets); lives until the next call.  -1: the mechanism cannot go on. */
+int auth_step(struct auth *, struct view challenge, struct view *answer);
+void auth_free(struct auth *); /* wiped */
+
+#endif

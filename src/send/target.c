@@ -1,0 +1,170 @@
+/* target.c - one destination: its waiting deliveries, its links, and which address is tried next; see send.h. */
+#include "send/send.h"
+
+#include <stdlib.h>
+
+static struct target **bucket(struct sender *s, struct view key)
+{
+	return &s->targets[view_hash(key) % SEND_BUCKETS];
+}
+
+struct target *target_get(struct sender *s, struct view dest)
+{
+	struct target **at = bucket(s, dest), *t = *at;
+
+	while (t && !view_eq(t->key, dest))
+		t = t->next;
+	if (t)
+		return t;
+	t = dest.n < sizeof t->dest_text ? calloc(1, sizeof *t) : NULL;
+	if (!t)
+		return NULL;
+	memcpy(t->dest_text, dest.p, dest.n);
+	t->key = view_of(t->dest_text, dest.n);
+	t->sender = s;
+	t->state = PLAN_NONE;
+	t->waiting_end = &t->waiting;
+	t->used = loop_now(s->loop);
+	if (route_dest_parse(t->key, &t->dest) == -1 || route_dest_role(t->key) != ROUTE_BY_SEND) {
+		free(t);
+		return NULL;
+	}
+	t->next = *at;
+	*at = t;
+	s->target_count++;
+	return t;
+}
+
+void target_free(struct target *t)
+{
+	struct target **at = bucket(t->sender, t->key);
+
+	while (*at != t)
+		at = &(*at)->next;
+	*at = t->next;
+	t->sender->target_count--;
+	while (t->links) {
+		struct send_delivery *d = t->links->delivery;
+		link_free(t->links);
+		if (d)
+			delivery_drop(d);
+	}
+	while (t->waiting)
+		delivery_drop(target_pop(t));
+	plan_forget(t);
+	free(t);
+}
+
+void target_push(struct target *t, struct send_delivery *d, bool front)
+{
+	d->target = t;
+	d->link = NULL;
+	if (front) {
+		d->queued = t->waiting;
+		t->waiting = d;
+		if (!d->queued)
+			t->waiting_end = &d->queued;
+	} else {
+		d->queued = NULL;
+		*t->waiting_end = d;
+		t->waiting_end = &d->queued;
+	}
+	t->used = loop_now(t->sender->loop);
+}
+
+struct send_delivery *target_pop(struct target *t)
+{
+	struct send_delivery *d = t->waiting;
+
+	if (!d)
+		return NULL;
+	t->waiting = d->queued;
+	if (!t->waiting)
+		t->waiting_end = &t->waiting;
+	d->queued = NULL;
+	return d;
+}
+
+void target_fail_waiting(struct target *t, const struct wire_result *result, bool host_failed)
+{
+	struct send_delivery *d;
+
+	while ((d = target_pop(t)) != NULL) {
+		delivery_decide_rest(d, result, VIEW(""));
+		delivery_finish(d, host_failed, false, false, VIEW(""));
+	}
+}
+
+size_t target_candidate(struct target *t, size_t from)
+{
+	uint64_t now = loop_now(t->sender->loop);
+
+	while (from < t->candidate_count && t->candidates[from].bad_until > now)
+		from++;
+	return from;
+}
+
+static struct link *idle_link(struct target *t)
+{
+	struct link *l = t->links;
+
+	while (l && l->state != LINK_IDLE)
+		l = l->next;
+	return l;
+}
+
+static size_t opening_links(struct target *t)
+{
+	size_t n = 0;
+
+	for (struct link *l = t->links; l; l = l->next)
+		n += l->state == LINK_DIALLING || l->state == LINK_OPENING;
+	return n;
+}
+
+static size_t waiting_count(struct target *t)
+{
+	size_t n = 0;
+
+	for (struct send_delivery *d = t->waiting; d; d = d->queued)
+		n++;
+	return n;
+}
+
+void target_run(struct target *t)
+{
+	struct link *l;
+	size_t first, wanted;
+
+	while (t->waiting && (l = idle_link(t)) != NULL)
+		link_give(l, target_pop(t));
+	if (!t->waiting || t->state == PLAN_ASKING)
+		return;
+	if (t->state == PLAN_NONE || (t->plan_until <= loop_now(t->sender->loop) && !t->links)) {
+		plan_start(t); /* comes back here when it is done */
+		return;
+	}
+	if (t->state == PLAN_FAILED) {
+		struct wire_result failure = t->failure; /* the run may end in a new plan */
+		target_fail_waiting(t, &failure, failure.kind == WIRE_DEFERRED);
+		return;
+	}
+	first = target_candidate(t, 0);
+	if (first == t->candidate_count)
+		first = 0; /* all are bad: the queue's back-off decided that it is time to try again */
+	wanted = waiting_count(t);
+	for (size_t opening = opening_links(t); opening < wanted && t->waiting; opening++)
+		link_open(t, first);
+}
+
+void target_sweep(struct sender *s)
+{
+	uint64_t now = loop_now(s->loop);
+
+	for (size_t b = 0; b < SEND_BUCKETS; b++)
+		for (struct target *t = s->targets[b], *next; t; t = next) {
+			next = t->next;
+			if (!t->links && !t->waiting && t->state != PLAN_ASKING && t->used + SEND_TARGET_IDLE_MS <= now)
+				target_free(t);
+		}
+}
