@@ -13,7 +13,6 @@ struct tls_engine {
 	enum tls_status (*read)(struct tls_session *, struct view *in, void *to, size_t n, size_t *got, struct buf *out);
 	enum tls_status (*write)(struct tls_session *, struct view, struct buf *out);
 	void (*close)(struct tls_session *, struct buf *out);
-	void (*idle)(struct tls_session *);
 	const struct tls_facts *(*facts)(struct tls_session *);
 	void (*context_free)(struct tls_context *);
 	int (*context_check)(struct tls_context *, struct error *);

@@ -201,11 +201,6 @@ static void null_close(struct tls_session *base, struct buf *out)
 		put(out, NULL_CLOSE, VIEW(""));
 }
 
-static void null_idle(struct tls_session *base)
-{
-	(void)base;
-}
-
 static const struct tls_facts *null_facts(struct tls_session *base)
 {
 	struct null_session *s = (struct null_session *)base;
@@ -259,7 +254,6 @@ static const struct tls_engine null_engine = {
 	.read = null_read,
 	.write = null_write,
 	.close = null_close,
-	.idle = null_idle,
 	.facts = null_facts,
 	.context_free = null_context_free,
 	.context_check = null_check,

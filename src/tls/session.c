@@ -250,13 +250,6 @@ static void ossl_close(struct tls_session *base, struct buf *out)
 	leave(s);
 }
 
-static void ossl_idle(struct tls_session *base)
-{
-	struct ossl_session *s = (struct ossl_session *)base;
-
-	SSL_free_buffers(s->ssl); /* refuses, harmlessly, while part of a record is in them */
-}
-
 /* The subject in one printable line, for the log. */
 static void subject(X509 *x, char *to, size_t room)
 {
@@ -316,7 +309,6 @@ const struct tls_engine ossl_engine = {
 	.read = ossl_read,
 	.write = ossl_write,
 	.close = ossl_close,
-	.idle = ossl_idle,
 	.facts = ossl_facts,
 	.context_free = ossl_context_free,
 	.context_check = ossl_context_check,

@@ -33,11 +33,6 @@ void tls_close(struct tls_session *s, struct buf *out)
 	s->engine->close(s, out);
 }
 
-void tls_idle(struct tls_session *s)
-{
-	s->engine->idle(s);
-}
-
 const struct tls_facts *tls_get_facts(struct tls_session *s)
 {
 	return s->engine->facts(s);

@@ -115,8 +115,6 @@ enum tls_status tls_read(struct tls_session *, struct view *in, void *to, size_t
 enum tls_status tls_write(struct tls_session *, struct view v, struct buf *out);
 /* Appends close_notify. */
 void tls_close(struct tls_session *, struct buf *out);
-/* Lets go of what an idle session can do without. */
-void tls_idle(struct tls_session *);
 const struct tls_facts *tls_get_facts(struct tls_session *);
 const char *tls_why(const struct tls_session *); /* after TLS_FAILED: a sentence for the log */
 
