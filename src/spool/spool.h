@@ -15,6 +15,7 @@
  */
 #ifndef SPOOL_SPOOL_H
 #define SPOOL_SPOOL_H
+#include "base/alloc.h"
 #include "base/env.h"
 #include "base/error.h"
 #include "base/view.h"
@@ -58,6 +59,7 @@ struct spool_options {
 	/* called from the writer's thread when completions wait: must make the owner call spool_dispatch soon */
 	void (*wake)(void *arg);
 	void *wake_arg;
+	const struct alloc *alloc;   /* NULL: alloc_libc; used by all threads of the spool */
 };
 
 struct spool_recovery {      /* what spool_open found and did, for the log */
