@@ -27,23 +27,25 @@ enum smtp_param { /* bits */
 };
 #define SMTP_PARAM_ALL 127u
 
-/*         fault     code  enhanced   reason for the log */
-#define SMTP_PARSE_FAULTS(X)                                        \
-	X(OK, 0, 0, 0, 0, "")                                       \
-	X(SYNTAX, 501, 5, 5, 4, "syntax")                 /* no FROM: or TO:, no path, words behind it that are no parameters */ \
-	X(SENDER, 501, 5, 1, 7, "bad_sender")             \
-	X(RECIPIENT, 501, 5, 1, 3, "bad_recipient")       \
-	X(UTF8_SENDER, 553, 5, 6, 7, "utf8_sender")       /* UTF-8 and SMTPUTF8 was not said (RFC 6531 3.5) */ \
-	X(UTF8_RECIPIENT, 553, 5, 6, 7, "utf8_recipient") \
-	X(UNKNOWN, 555, 5, 5, 4, "unknown_parameter")     \
-	X(NOT_OFFERED, 555, 5, 5, 4, "parameter_not_offered") \
-	X(VALUE, 501, 5, 5, 4, "bad_parameter")           \
-	X(TWICE, 501, 5, 5, 4, "parameter_twice")         \
-	X(MEMORY, 452, 4, 3, 1, "no_memory")
+/*        fault           code  enhanced  reason for the log        words */
+#define SMTP_PARSE_FAULTS(X)                                                                                          \
+	X(OK, 0, 0, 0, 0, "", "")                                                                                     \
+	/* no FROM: or TO:, no path, or words behind it that are no parameters */                                     \
+	X(SYNTAX, 501, 5, 5, 4, "syntax", "Syntax error in the arguments")                                            \
+	X(SENDER, 501, 5, 1, 7, "bad_sender", "Bad sender address syntax")                                            \
+	X(RECIPIENT, 501, 5, 1, 3, "bad_recipient", "Bad recipient address syntax")                                   \
+	/* UTF-8, and SMTPUTF8 was not said (RFC 6531 3.5) */                                                         \
+	X(UTF8_SENDER, 553, 5, 6, 7, "utf8_sender", "A UTF-8 address needs SMTPUTF8")                                 \
+	X(UTF8_RECIPIENT, 553, 5, 6, 7, "utf8_recipient", "A UTF-8 address needs SMTPUTF8")                           \
+	X(UNKNOWN, 555, 5, 5, 4, "unknown_parameter", "Parameter not recognized")                                     \
+	X(NOT_OFFERED, 555, 5, 5, 4, "parameter_not_offered", "Parameter not offered here")                           \
+	X(VALUE, 501, 5, 5, 4, "bad_parameter", "Syntax error in a parameter")                                        \
+	X(TWICE, 501, 5, 5, 4, "parameter_twice", "A parameter was given twice")                                      \
+	X(MEMORY, 452, 4, 3, 1, "no_memory", "Out of memory, try again later")
 
 enum smtp_parse_fault {
 	SMTP_PARSE_NONE_ = 0,
-#define X(id, code, a, b, c, reason) SMTP_PARSE_##id,
+#define X(id, code, a, b, c, reason, text) SMTP_PARSE_##id,
 	SMTP_PARSE_FAULTS(X)
 #undef X
 	SMTP_PARSE_END_

@@ -31,7 +31,8 @@ struct smtp_reply_in {
 	uint32_t column;                  /* octets of the line so far */
 	int code, line_code;
 	size_t line_start;                /* in text: where the line's words begin */
-	bool last, cr, done;
+	bool last, cr;
+	enum smtp_reply_status ended;     /* DONE, BAD or MEMORY; 0 until then */
 	uint16_t enhanced[3];
 	const char *reason; /* BAD: "reply_syntax", "reply_codes_differ", "reply_bare_cr", "reply_bare_lf", "reply_nul",
 	                     * "reply_line_too_long", "reply_too_long", "reply_too_many_lines"; static */
@@ -49,7 +50,7 @@ struct psmtp_reply smtp_reply_in_get(const struct smtp_reply_in *);
 /* True when an octet of the reply has arrived and it is not complete. */
 static inline bool smtp_reply_in_begun(const struct smtp_reply_in *r)
 {
-	return r->octets > 0 && !r->done;
+	return r->octets > 0 && !r->ended;
 }
 
 #endif
