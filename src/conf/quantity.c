@@ -19,8 +19,12 @@ static bool parse(struct view text, const struct unit *units, size_t n, uint64_t
 		return false;
 	const struct view word = view_slice(text, digits, text.n);
 	for (size_t i = 0; i < n; i++)
-		if (view_eq(word, view_cstr(units[i].word)))
-			return !__builtin_mul_overflow(number, units[i].factor, out);
+		if (view_eq(word, view_cstr(units[i].word))) {
+			if (__builtin_mul_overflow(number, units[i].factor, &number))
+				return false;
+			*out = number;
+			return true;
+		}
 	return false;
 }
 
