@@ -1,0 +1,67 @@
+# One word per task; Meson does the work.  `make help` lists them.
+# PACKAGES is the truth about what a Debian 12 machine needs; `make deps` installs what is missing of it.
+
+BUILD  ?= build
+SAN    ?= build-asan
+CLANG  ?= build-clang
+JOBS   ?= $(shell nproc)
+PYTHON := /usr/bin/python3
+
+PACKAGES := build-essential clang meson ninja-build pkg-config git \
+  libssl-dev libuv1-dev libsqlite3-dev libjansson-dev libconfuse-dev libunbound-dev libidn2-dev libgsasl-dev \
+  libseccomp-dev libcap-dev libcmocka-dev libclang-rt-14-dev llvm-14
+# what the tests and the demonstration talk to, and look with
+TEST_PACKAGES := python3 python3-pytest swaks curl openssl unbound strace procps iproute2 graphviz mandoc \
+  libnet-ssleay-perl libio-socket-ssl-perl ca-certificates debootstrap
+
+all: $(BUILD)/build.ninja
+	ninja -C $(BUILD) -j $(JOBS)
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+deps: ## install the Debian packages that are missing (as root)
+	@missing=$$(for p in $(PACKAGES) $(TEST_PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then echo "installing:" $$missing; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+
+$(BUILD)/build.ninja: | deps
+	meson setup $(BUILD) --buildtype=debugoptimized
+
+$(SAN)/build.ninja: | deps
+	CC=clang meson setup $(SAN) -Db_sanitize=address,undefined --buildtype=debug
+
+$(CLANG)/build.ninja: | deps
+	CC=clang meson setup $(CLANG) --buildtype=debugoptimized
+
+demo: deps all ## build, then show the main job end to end (under a minute)
+	$(PYTHON) tests/demo/demo.py --binary $(BUILD)/postrider
+
+test: deps all $(SAN)/build.ninja ## every rung that fits into 12 minutes; closes with "N passed, N failed"
+	ninja -C $(SAN) -j $(JOBS)
+	$(PYTHON) tests/run --build $(BUILD) --san $(SAN)
+
+test-unit: deps $(SAN)/build.ninja ## the unit tests, closure and dialogs, under ASan and UBSan
+	ninja -C $(SAN) -j $(JOBS)
+	$(PYTHON) tests/run --build $(BUILD) --san $(SAN) --only unit
+
+test-integration: deps all ## the tests that run the daemon against real programs
+	$(PYTHON) tests/run --build $(BUILD) --san $(SAN) --only integration
+
+CORPORA ?= ../shared/corpora
+test-corpora: deps all ## judge the address parser by others' tables (CORPORA=DIR)
+	@if [ -d $(CORPORA)/isemail ]; then $(BUILD)/tests/unit/smtp/corpus_isemail $(CORPORA)/isemail/tests.xml; \
+	else echo "no corpora at $(CORPORA): nothing was judged"; fi
+
+run: all ## run in the foreground with CONF=FILE
+	$(BUILD)/postrider run -c $(CONF)
+
+docs: all ## print the generated pages anew
+	ninja -C $(BUILD) generated-docs
+
+install: all ## as meson install (DESTDIR, prefix by `meson configure`)
+	meson install -C $(BUILD)
+
+clean:
+	rm -rf $(BUILD) $(SAN) $(CLANG)
+
+.PHONY: all help deps demo test test-unit test-integration test-corpora run docs install clean

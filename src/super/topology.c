@@ -1,0 +1,144 @@
+/* topology.c - channels between roles, from edges.def: made when both ends run, and again when one was started anew.
+ *
+ * Rooms with several loops (receive, send) get one channel a loop to each peer.  A new generation of `receive` talks to
+ * the same queue, local and keys; a new `send` to the same queue and to the `resolve` of its own generation.
+ */
+#include "super/super.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static unsigned loops_of(const struct super *s, enum role_kind kind)
+{
+	const struct role_ops *ops = super_ops(kind);
+
+	return ops->loops ? ops->loops(s->conf) : 1;
+}
+
+static void tell(struct child *to, struct child *peer, uint32_t index, int fd)
+{
+	struct wire_CHANNEL m = { .peer = (uint8_t)peer->kind, .index = index, .generation = peer->generation };
+	struct buf b;
+
+	buf_init(&b, &alloc_libc, 64);
+	if (!wire_put_CHANNEL(&b, &m) || !child_send(to, WIRE_CHANNEL, &b, fd))
+		EMIT(to->super->events, FAULT, F_STR("where", "super"), F_STR("reason", "a channel could not be handed over"));
+	buf_free(&b);
+}
+
+static void join(struct child *a, struct child *b)
+{
+	struct super *s = a->super;
+	unsigned n = loops_of(s, a->kind), other = loops_of(s, b->kind);
+	int pair[2];
+
+	if (other > n)
+		n = other;
+	for (unsigned i = 0; i < n; i++) {
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == -1) {
+			EMIT(s->events, FAULT, F_STR("where", "super"), F_STR("reason", strerror(errno)));
+			return;
+		}
+		tell(a, b, i, pair[0]);
+		tell(b, a, i, pair[1]);
+		close(pair[0]); /* channel_send_fd took duplicates */
+		close(pair[1]);
+	}
+}
+
+static bool runs(const struct child *c)
+{
+	return c->state == CHILD_RUNNING && c->link;
+}
+
+/* receive, send and resolve belong to their generation; send and resolve go together. */
+static bool belong_together(const struct child *a, const struct child *b)
+{
+	bool pair = (a->kind == ROLE_SEND && b->kind == ROLE_RESOLVE) || (a->kind == ROLE_RESOLVE && b->kind == ROLE_SEND);
+
+	return !pair || a->generation == b->generation;
+}
+
+static bool edge_between(enum role_kind a, enum role_kind b)
+{
+	static const struct { enum role_kind from, to; } edges[] = {
+#define EDGE(f, t, why) { ROLE_##f, ROLE_##t },
+#include "wire/edges.def"
+	};
+
+	for (size_t i = 0; i < sizeof edges / sizeof *edges; i++)
+		if ((edges[i].from == a && edges[i].to == b) || (edges[i].from == b && edges[i].to == a))
+			return true;
+	return false;
+}
+
+static void connect_worker(struct child *worker)
+{
+	struct child *local = child_current(worker->super, ROLE_LOCAL);
+	struct wire_WORKER m = { .uid = (uint32_t)worker->uid };
+	struct buf b;
+	int pair[2];
+
+	if (!local || !runs(local) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == -1)
+		return;
+	buf_init(&b, &alloc_libc, 64);
+	if (wire_put_WORKER(&b, &m))
+		child_send(local, WIRE_WORKER, &b, pair[0]);
+	buf_free(&b);
+	tell(worker, local, 0, pair[1]);
+	close(pair[0]);
+	close(pair[1]);
+}
+
+void topology_connect(struct child *c)
+{
+	if (c->kind == ROLE_WORKER) {
+		connect_worker(c);
+		return;
+	}
+	for (struct child *o = c->super->children; o; o = o->next)
+		if (o != c && runs(o) && edge_between(c->kind, o->kind) && belong_together(c, o))
+			join(c, o);
+}
+
+static void tell_counters(struct child *queue, struct child *of)
+{
+	struct wire_COUNTERS m = { .role = (uint8_t)of->kind, .generation = of->generation };
+	struct buf b;
+
+	buf_init(&b, &alloc_libc, 64);
+	if (wire_put_COUNTERS(&b, &m))
+		child_send(queue, WIRE_COUNTERS, &b, of->counters_fd);
+	buf_free(&b);
+}
+
+void topology_counters(struct child *c)
+{
+	struct child *queue = child_current(c->super, ROLE_QUEUE);
+
+	if (!queue || !runs(queue) || c->kind == ROLE_WORKER)
+		return;
+	if (c != queue) {
+		tell_counters(queue, c);
+		return;
+	}
+	for (struct child *o = c->super->children; o; o = o->next)
+		if (o->counters_fd != -1 && o->kind != ROLE_WORKER && o->state != CHILD_WAITING)
+			tell_counters(queue, o);
+}
+
+void topology_listeners(struct child *c)
+{
+	for (struct bound *b = c->super->bound; b; b = b->next) {
+		struct wire_LISTENER m = { .listener = b->listener, .address = b->number };
+		struct buf frame;
+		if (!b->wanted)
+			continue;
+		buf_init(&frame, &alloc_libc, 64);
+		if (!wire_put_LISTENER(&frame, &m) || !child_send(c, WIRE_LISTENER, &frame, b->fd))
+			EMIT(c->super->events, FAULT, F_STR("where", "super"), F_STR("reason", "a listener could not be handed over"));
+		buf_free(&frame);
+	}
+}
