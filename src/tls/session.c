@@ -23,6 +23,7 @@ struct ossl_session {
 	struct view *in;  /* during a call */
 	struct buf *out;
 	bool starved;     /* the write to out failed: memory, or its cap */
+	bool named;       /* a name is checked */
 	struct tls_facts facts;
 	char peer[NAME_MAX_TLS + 1];
 };
@@ -138,6 +139,7 @@ struct tls_session *ossl_start(struct tls_context *base, bool server, const char
 		ERR_clear_error();
 		return NULL;
 	}
+	s->named = name && !server;
 	return &s->base;
 }
 
@@ -266,6 +268,14 @@ static void subject(X509 *x, char *to, size_t room)
 	ERR_clear_error();
 }
 
+static void address(SSL *ssl, char *to, size_t room)
+{
+	char *ip = X509_VERIFY_PARAM_get1_ip_asc(SSL_get0_param(ssl));
+
+	snprintf(to, room, "%s", ip ? ip : "");
+	OPENSSL_free(ip);
+}
+
 static const struct tls_facts *ossl_facts(struct tls_session *base)
 {
 	struct ossl_session *s = (struct ossl_session *)base;
@@ -289,13 +299,15 @@ static const struct tls_facts *ossl_facts(struct tls_session *base)
 		f->verify = VIEW("no certificate");
 		return f;
 	}
-	f->verified = s->context->trusting && verify == X509_V_OK && matched != NULL;
+	f->verified = s->context->trusting && verify == X509_V_OK && s->named;
 	f->verify = !s->context->trusting ? VIEW("not checked") :
 		    f->verified           ? VIEW("verified") :
 		    verify == X509_V_OK   ? VIEW("no name to check") :
 					    view_cstr(X509_verify_cert_error_string(verify));
-	if (f->verified)
+	if (f->verified && matched)
 		snprintf(s->peer, sizeof s->peer, "%s", matched);
+	else if (f->verified) /* an address */
+		address(s->ssl, s->peer, sizeof s->peer);
 	else
 		subject(peer, s->peer, sizeof s->peer);
 	f->peer_name = view_cstr(s->peer);

@@ -348,6 +348,7 @@ static void names_are_verified_by_subject_alternative_names_alone(void **state)
 			talk(&t);
 			assert_true(tls_get_facts(t.client)->verified);
 			assert_true(view_eq(tls_get_facts(t.client)->verify, VIEW("verified")));
+			assert_true(tls_get_facts(t.client)->peer_name.n > 0);
 		} else {
 			assert_non_null(strstr(tls_why(t.client), "certificate not accepted"));
 			assert_int_not_equal(t.s, TLS_OK);
