@@ -92,6 +92,15 @@ static bool take_text(struct view *v, struct view *to)
 		channel_commit(ch, WIRE_##id, n);                                                                      \
 		return true;                                                                                           \
 	}                                                                                                              \
+	bool wire_send_##id##_fd(struct channel *ch, const struct wire_##id *m, int sent)                              \
+	{                                                                                                              \
+		size_t n = size_##id(m);                                                                               \
+		unsigned char few[256]; /* frames with a descriptor have numbers only */                               \
+		if (!(fd) || sent < 0 || n > sizeof few)                                                               \
+			return false;                                                                                  \
+		write_##id(few, m);                                                                                    \
+		return channel_send_fd(ch, WIRE_##id, view_of((const char *)few, n), sent);                            \
+	}                                                                                                              \
 	bool wire_put_##id(struct buf *b, const struct wire_##id *m)                                                   \
 	{                                                                                                              \
 		size_t n = size_##id(m);                                                                               \
@@ -149,6 +158,18 @@ const char *wire_name(uint32_t type)
 	}
 }
 
+bool wire_has_fd(uint32_t type)
+{
+	switch (type) {
+#define MESSAGE(id, from, to, fd, fields)                                                                              \
+	case WIRE_##id:                                                                                                \
+		return fd;
+#include "wire/messages.def"
+	default:
+		return false;
+	}
+}
+
 const char *role_name(enum role_kind kind)
 {
 	switch (kind) {
@@ -164,15 +185,14 @@ const char *role_name(enum role_kind kind)
 	return "unknown";
 }
 
-/* Groups of messages.def: ANY is every role but super itself, OUT is who takes deliveries.  A worker stands in for local. */
+/* Groups of messages.def: ANY is every role but super itself, OUT is who takes deliveries.  A worker belongs to ANY alone: it
+ * speaks with super as every role does, and with the broker as wire_allowed says; it may not ask for workers itself. */
 enum { GROUP_ANY = 100, GROUP_OUT };
 #define ROLE_ANY GROUP_ANY
 #define ROLE_OUT GROUP_OUT
 
 static bool in_group(unsigned group, enum role_kind kind)
 {
-	if (kind == ROLE_WORKER)
-		kind = group == GROUP_ANY ? ROLE_WORKER : ROLE_LOCAL;
 	if (group == GROUP_ANY)
 		return kind != ROLE_SUPER;
 	if (group == GROUP_OUT)

@@ -32,6 +32,7 @@ enum wire_type {
 #include "wire/messages.def"
 #define MESSAGE(id, from, to, fd, fields)                                                                              \
 	bool wire_send_##id(struct channel *, const struct wire_##id *);                                               \
+	bool wire_send_##id##_fd(struct channel *, const struct wire_##id *, int sent); /* duplicates it */            \
 	int wire_read_##id(struct view payload, struct wire_##id *);
 #include "wire/messages.def"
 #undef U8
@@ -46,6 +47,8 @@ struct buf;
 #include "wire/messages.def"
 
 const char *wire_name(uint32_t type);
+/* Does a frame of this type carry a descriptor?  One that comes with another, or is missing, is a fault of the peer. */
+bool wire_has_fd(uint32_t type);
 /* May `from` send this type to `to`?  From edges.def and messages.def together. */
 bool wire_allowed(uint32_t type, enum role_kind from, enum role_kind to);
 
