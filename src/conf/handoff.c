@@ -150,22 +150,38 @@ static void complete(struct handoff *h)
 		qsort(h->blobs, h->count, sizeof *h->blobs, by_name);
 }
 
-struct view handoff_get(const struct handoff *h, const char *kind, const char *title)
+static struct blob *find(const struct handoff *h, const char *kind, const char *title)
 {
 	size_t low = 0, high = h ? h->count : 0;
 	title = title ? title : "";
 	while (low < high) {
 		const size_t middle = low + (high - low) / 2;
-		const struct blob *b = &h->blobs[middle];
-		const int way = order(kind, title, b);
+		const int way = order(kind, title, &h->blobs[middle]);
 		if (way == 0)
-			return view_of((const char *)b->bytes, b->n);
+			return &h->blobs[middle];
 		if (way < 0)
 			high = middle;
 		else
 			low = middle + 1;
 	}
-	return view_of(NULL, 0);
+	return NULL;
+}
+
+struct view handoff_get(const struct handoff *h, const char *kind, const char *title)
+{
+	const struct blob *b = find(h, kind, title);
+	return b ? view_of((const char *)b->bytes, b->n) : view_of(NULL, 0);
+}
+
+void handoff_forget(const struct handoff *h, const char *kind, const char *title)
+{
+	struct blob *b = find(h, kind, title);
+	if (!b || !b->bytes)
+		return;
+	explicit_bzero(b->bytes, b->n);
+	free(b->bytes);
+	b->bytes = NULL;
+	b->n = 0;
 }
 
 /* ---- reading what is due ---- */

@@ -30,5 +30,7 @@ void handoff_free(struct handoff *);                                  /* wiped *
 size_t handoff_problems(const struct handoff *, const char **texts, size_t max);
 /* The blob, or a view with p NULL when there is none. */
 struct view handoff_get(const struct handoff *, const char *kind, const char *title);
+/* Overwrites one blob, which is then missing: for secrets whose owner has taken what it needs. */
+void handoff_forget(const struct handoff *, const char *kind, const char *title);
 
 #endif
