@@ -14,7 +14,7 @@ static const char config[] =
 	"domain \"local.test\" { deliver = \"maildir:/m/%{user}\" }\n"
 	"domain \"relay.test\" { deliver = \"smtp://127.0.0.1:2650\" tls = verify source = \"127.0.0.2\" }\n"
 	"domain \"six.test\" { deliver = \"smtp://[::1]:26\" tls = none }\n"
-	"domain \"lmtp.test\" { deliver = \"lmtp:/run/a;b%\" }\n"
+	"domain \"lmtp.test\" { deliver = \"lmtp:/run/a;b\" }\n"
 	"domain \"strict.test\" { deliver = \"mx\" tls = encrypt }\n";
 
 static struct conf *parse(const char *more)
@@ -92,7 +92,7 @@ static void hops(void **state)
 	expect(c, VIEW("a@Local.test"), "maildir:local.test", NULL);
 	expect(c, VIEW("a@relay.test"), "smtp:127.0.0.1:2650;tls=verify;source=127.0.0.2", NULL);
 	expect(c, VIEW("a@six.test"), "smtp:[::1]:26;tls=none", NULL);
-	expect(c, VIEW("a@lmtp.test"), "lmtp:/run/a%3Bb%25", NULL);
+	expect(c, VIEW("a@lmtp.test"), "lmtp:/run/a%3Bb", NULL);
 	expect(c, VIEW("a@strict.test"), "mx:strict.test;tls=encrypt", NULL);
 	expect(c, VIEW("a@Other.Example"), "mx:other.example", NULL);
 	expect(c, VIEW("a@[192.0.2.1]"), "smtp:192.0.2.1:25", NULL);

@@ -1,0 +1,54 @@
+/* client.h - one connection to the control socket, as control.c (socket, lines) and answer.c (commands) share it. */
+#ifndef QUEUE_CLIENT_H
+#define QUEUE_CLIENT_H
+#include "base/buf.h"
+#include "queue/queue.h"
+
+#include <jansson.h>
+#include <sys/types.h>
+
+#define CLIENT_OUT_MAX (4u * 1024 * 1024) /* of answers: a batch of a list, or the metrics */
+#define CLIENT_BATCH 64                   /* envelopes of one step of a list */
+#define CLIENT_SUPER_WAIT 5000            /* ms for super's answer: then the rest is said without it */
+
+enum client_task { CLIENT_LIST = 1, CLIENT_SHOW, CLIENT_WHY, CLIENT_COUNTED, CLIENT_SUPER };
+
+struct client {
+	struct client *next;
+	struct queue *q;
+	int fd;
+	uid_t uid;
+	uint64_t serial;           /* names it to super */
+	struct loop_watch watch;
+	struct loop_timer timer;   /* for super's answer */
+	struct buf in, out;
+	bool half_closed;          /* it sends nothing more */
+	bool dead;                 /* to be freed when the spool has answered */
+	bool pending;              /* the spool owes a completion */
+	enum client_task task;     /* 0: waits for a request */
+	/* the request under way */
+	json_t *request;
+	const char *cmd;           /* borrowed from request, as dest */
+	enum event event;          /* COUNTED: what to log */
+	struct view dest;
+	uint64_t id, max, n;
+	uint64_t after_id;
+	uint32_t after_slot;
+	bool more;                 /* LIST: the next step waits until the client has read this one */
+};
+
+/* One request line.  Sets task while the answer is not complete. */
+void client_request(struct client *, struct view line);
+/* LIST: the next step, when the output has gone. */
+void client_continue(struct client *);
+/* super's answer; json NULL: it did not answer in time. */
+void client_super_answered(struct client *, struct view json);
+/* Of control.c: a line is appended (the object is taken over), and the request ended. */
+void client_put(struct client *, json_t *);
+void client_finish(struct client *);
+/* The spool answered: true when the client is dead, and now gone. */
+bool client_resume(struct client *);
+/* Words of a peer as a JSON string: octets that are no UTF-8 become '?'. */
+json_t *client_text(struct view);
+
+#endif
