@@ -36,7 +36,8 @@ static const struct {
 
 static bool bare(const char *text)
 {
-	return text[0] && strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:%") == strlen(text);
+	return text[0] &&
+	       strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:%") == strlen(text);
 }
 
 const char *config_example(const struct conf_row *row)
@@ -69,7 +70,8 @@ const char *config_facts(const struct conf_row *row, char to[CONFIG_FACTS_SIZE])
 	to[0] = '\0';
 	if (row->type == CONF_TYPE_CHOICE) {
 		for (unsigned i = 1; conf_choice_word(row, i).p && n < CONFIG_FACTS_SIZE; i++)
-			n += (size_t)snprintf(to + n, CONFIG_FACTS_SIZE - n, "%s%.*s", i > 1 ? ", " : "", VIEW_ARGS(conf_choice_word(row, i)));
+			n += (size_t)snprintf(to + n, CONFIG_FACTS_SIZE - n, "%s%.*s", i > 1 ? ", " : "",
+			                      VIEW_ARGS(conf_choice_word(row, i)));
 	} else if (row->type == CONF_TYPE_FLAG) {
 		n += (size_t)snprintf(to, CONFIG_FACTS_SIZE, "true, false");
 	} else {
@@ -147,7 +149,8 @@ static int check_sample(struct view text)
 	for (size_t i = 0; i < text.n; i++)
 		if (text.p[i] != '#' || i + 1 == text.n || text.p[i + 1] == ' ' || text.p[i + 1] == '\n')
 			ok = ok && buf_add(&active, view_slice(text, i, i + 1));
-	if (!ok || parses(text, "postrider.conf.sample") == -1 || parses(buf_view(&active), "postrider.conf.sample, all active") == -1)
+	if (!ok || parses(text, "postrider.conf.sample") == -1 ||
+	    parses(buf_view(&active), "postrider.conf.sample, all active") == -1)
 		ok = false;
 	buf_free(&active);
 	return ok ? 0 : -1;
@@ -166,9 +169,12 @@ int main(int argc, char **argv)
 		buf_init(&page, &alloc_libc, PAGE_MAX);
 		snprintf(path, sizeof path, "%s/%s", argv[2], pages[i].path);
 		if (!pages[i].print(&page)) {
-			fprintf(stderr, "%s: cannot be printed; has every required setting its example in gen/config.c?\n", path);
+			fprintf(stderr,
+			        "%s: cannot be printed; has every required setting its example in gen/config.c?\n",
+			        path);
 			failed = 1;
-		} else if ((argv[1][0] == 'w' ? write_page(path, buf_view(&page)) : check_page(path, buf_view(&page))) == -1) {
+		} else if ((argv[1][0] == 'w' ? write_page(path, buf_view(&page))
+		                              : check_page(path, buf_view(&page))) == -1) {
 			failed = 1;
 		}
 		if (!failed && pages[i].print == config_print_sample && check_sample(buf_view(&page)) == -1)

@@ -1,6 +1,7 @@
 /* config.h - the pages that are printed from spec/config.def: the manual page and the annotated sample.
  *
- * Both walk the same rows as the parser (conf/table.h), so no page can tell of a setting that is not there, or miss one.
+ * Both walk the same rows as the parser (conf/table.h), so no page can tell of a setting that is not there, or miss
+ * one.
  */
 #ifndef GEN_CONFIG_H
 #define GEN_CONFIG_H

@@ -32,7 +32,8 @@ static bool setting(struct buf *to, const struct conf_row *row, const char *inde
 {
 	char facts[CONFIG_FACTS_SIZE];
 	const char *example = config_example(row);
-	return example && comment(to, indent, row->help) && buf_addf(to, "%s# (%s)\n", indent, config_facts(row, facts)) &&
+	return example && comment(to, indent, row->help) &&
+	       buf_addf(to, "%s# (%s)\n", indent, config_facts(row, facts)) &&
 	       buf_addf(to, "%s%s%s = %s\n", indent, active(row) ? "" : "#", row->name, example);
 }
 
@@ -43,19 +44,21 @@ static bool section(struct buf *to, enum conf_tag tag)
 	bool ok = buf_add(to, VIEW("\n")) && comment(to, "", kind->help) &&
 	          (!kind->many || comment(to, "", "There may be several.")) && (inside || buf_add(to, VIEW("\n")));
 	if (inside)
-		ok = ok && buf_addf(to, "%s ", kind->word) && (!kind->titled || buf_addf(to, "\"%s\" ", config_title(tag))) &&
-		     buf_add(to, VIEW("{\n"));
+		ok = ok && buf_addf(to, "%s ", kind->word) &&
+		     (!kind->titled || buf_addf(to, "\"%s\" ", config_title(tag))) && buf_add(to, VIEW("{\n"));
 	for (unsigned i = kind->first; i < conf_kinds[tag + 1].first; i++)
-		ok = ok && (i == kind->first || buf_add(to, VIEW("\n"))) && setting(to, &conf_rows[i], inside ? "\t" : "");
+		ok = ok && (i == kind->first || buf_add(to, VIEW("\n"))) &&
+		     setting(to, &conf_rows[i], inside ? "\t" : "");
 	return ok && (!inside || buf_add(to, VIEW("}\n")));
 }
 
 bool config_print_sample(struct buf *to)
 {
-	bool ok = comment(to, "", "postrider.conf - every setting of Postrider, with its default behind a # sign. "
-	                          "The manual is postrider.conf(5); `postrider config check` judges a file, "
-	                          "`postrider config show` shows what is in effect. "
-	                          "This file is printed from spec/config.def.");
+	bool ok = comment(to, "",
+	                  "postrider.conf - every setting of Postrider, with its default behind a # sign. "
+	                  "The manual is postrider.conf(5); `postrider config check` judges a file, "
+	                  "`postrider config show` shows what is in effect. "
+	                  "This file is printed from spec/config.def.");
 	for (enum conf_tag tag = CONF_TAG_GLOBAL; tag < CONF_TAG_END; tag++)
 		ok = ok && section(to, tag);
 	return ok;

@@ -14,15 +14,33 @@
 #include <stdlib.h>
 #include <string.h>
 
-void *machine_take(size_t count, size_t size)
-{
-	void *p = calloc(count ? count : 1, size);
+/* All memory taken, to be given back at the end: leak checkers watch this program too. */
+static void **kept;
+static size_t kept_count;
 
-	if (!p) {
+static void forget(void)
+{
+	while (kept_count)
+		free(kept[--kept_count]);
+	free(kept);
+}
+
+static void *keep(void *p)
+{
+	void **more = realloc(kept, (kept_count + 1) * sizeof *kept);
+
+	if (!p || !more) {
 		fputs("machine: out of memory\n", stderr);
 		exit(1);
 	}
+	kept = more;
+	kept[kept_count++] = p;
 	return p;
+}
+
+void *machine_take(size_t count, size_t size)
+{
+	return keep(calloc(count ? count : 1, size));
 }
 
 const char *machine_text(const char *fmt, ...)
@@ -32,9 +50,9 @@ const char *machine_text(const char *fmt, ...)
 
 	va_start(ap, fmt);
 	if (vasprintf(&text, fmt, ap) < 0)
-		exit(1);
+		text = NULL;
 	va_end(ap);
-	return text;
+	return keep(text);
 }
 
 const char *machine_guards(uint64_t want, uint64_t lack, const char *(*name)(unsigned bit))
@@ -177,12 +195,12 @@ static int check_page(const char *path)
 		return 1;
 	}
 	free(now);
-	free(then);
 	return 0;
 }
 
 int main(int argc, char **argv)
 {
+	atexit(forget);
 	if (argc == 2 && strcmp(argv[1], "md") == 0) {
 		print_page(stdout);
 	} else if (argc == 3 && strcmp(argv[1], "dot") == 0 && strcmp(argv[2], "server") == 0) {

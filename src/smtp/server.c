@@ -70,6 +70,7 @@ struct psmtp_server *psmtp_server_new(const struct psmtp_server_options *options
 	buf_init(&s->epoch.in, &s->alloc, SERVER_INPUT_MAX);
 	buf_init(&s->epoch.out, &s->alloc, SERVER_OUTPUT_MAX);
 	arena_init(&server_tx_of(s)->arena, &s->alloc, SERVER_ARENA_MAX);
+	arena_init(&server_command_of(s)->arena, &s->alloc, SERVER_ARENA_MAX);
 	server_event(s, EVENT_OPEN, now);
 	return s;
 }
@@ -161,14 +162,9 @@ static void fill_transaction(struct psmtp_server *s, struct psmtp_server_event *
 		e->chunked = s->phase == PHASE_JUDGE_CHUNK;
 	} else if (e->type == PSMTP_SERVER_BODY_END) {
 		e->rcpt_index = tx->judged;
-		e->body_size = tx->size;
+		e->body_size = tx->body.size;
 		e->chunked = tx->chunked;
 	}
-}
-
-static struct psmtp_view out_view(struct view v)
-{
-	return (struct psmtp_view){ v.p, v.n };
 }
 
 static void fill_event(struct psmtp_server *s, const struct server_pending *p, struct psmtp_server_event *e)
@@ -180,16 +176,16 @@ static void fill_event(struct psmtp_server *s, const struct server_pending *p, s
 	e->reason = p->reason;
 	switch (p->type) {
 	case PSMTP_SERVER_HELLO:
-		e->hello = out_view(c->hello);
+		e->hello = smtp_public(c->hello);
 		e->hello_kind = c->hello_kind;
 		break;
 	case PSMTP_SERVER_AUTH:
-		e->auth_mechanism = out_view(c->mechanism);
-		e->auth_data = out_view(c->data);
+		e->auth_mechanism = smtp_public(c->mechanism);
+		e->auth_data = smtp_public(c->data);
 		e->auth_has_data = c->has_data;
 		break;
 	case PSMTP_SERVER_AUTH_DATA:
-		e->auth_data = out_view(c->data);
+		e->auth_data = smtp_public(c->data);
 		e->auth_has_data = true;
 		break;
 	case PSMTP_SERVER_MAIL:
@@ -313,7 +309,7 @@ int psmtp_server_tls_failed(struct psmtp_server *s, uint64_t now)
 
 struct psmtp_view psmtp_server_output(const struct psmtp_server *s)
 {
-	return out_view(buf_view(&s->epoch.out));
+	return smtp_public(buf_view(&s->epoch.out));
 }
 
 void psmtp_server_sent(struct psmtp_server *s, size_t n, uint64_t now)
@@ -348,10 +344,14 @@ void psmtp_server_shutdown(struct psmtp_server *s, const struct psmtp_reply *rep
 
 void psmtp_server_idle(struct psmtp_server *s)
 {
-	release_given(s);
+	if (!server_phase_owes(s->phase))
+		release_given(s);
 	buf_release(&s->epoch.in);
 	buf_release(&s->epoch.out);
-	if (!server_tx_of(s)->live && !server_phase_owes(s->phase))
+	if (server_phase_owes(s->phase))
+		return; /* what was asked about must stay */
+	arena_free(&server_command_of(s)->arena);
+	if (!server_tx_of(s)->live)
 		arena_free(&server_tx_of(s)->arena);
 }
 

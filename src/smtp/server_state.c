@@ -26,24 +26,28 @@ void server_take_line(struct psmtp_server *s)
 static void end_command(struct psmtp_server *s)
 {
 	struct server_command *c = server_command_of(s);
+	struct arena arena;
 
 	server_take_line(s);
 	if (c->identity)
 		alloc_put_secret(&s->alloc, c->identity, c->identity_len);
-	*c = (struct server_command){ 0 };
+	arena_reset(&c->arena);
+	arena = c->arena;
+	*c = (struct server_command){ .arena = arena };
 }
 
 static void end_transaction(struct psmtp_server *s)
 {
 	struct server_transaction *tx = server_tx_of(s);
-	struct arena arena;
+	struct server_transaction empty = { 0 };
 
 	end_command(s);
 	if (tx->live && !tx->committed)
 		server_push(s, PSMTP_SERVER_RESET, NULL, NULL);
 	arena_reset(&tx->arena);
-	arena = tx->arena;
-	*tx = (struct server_transaction){ .arena = arena };
+	empty.arena = tx->arena;
+	empty.command = tx->command;
+	*tx = empty;
 }
 
 static void end_hello(struct psmtp_server *s)
@@ -64,9 +68,10 @@ static void end_epoch(struct psmtp_server *s)
 
 	end_hello(s);
 	arena_free(&server_tx_of(s)->arena);
+	arena_free(&server_command_of(s)->arena);
 	buf_free(&e->in);
 	e->given = 0;
-	e->dropping = false;
+	e->lines = (struct smtp_line_state){ 0 };
 	e->tls = false;
 	memset(e->protocol, 0, sizeof e->protocol);
 	memset(e->cipher, 0, sizeof e->cipher);
@@ -128,9 +133,9 @@ static uint64_t transaction_facts(const struct psmtp_server *s)
 {
 	const struct server_transaction *tx = &s->epoch.hello.transaction;
 
-	return BIT(tx->live, TX) | BIT(tx->rcpts, RCPT) | BIT(tx->rcpts >= s->options.rcpt_limit, FULL) |
+	return BIT(tx->live, TX) | BIT(tx->rcpts, RCPT) | BIT(tx->live && tx->rcpts >= s->options.rcpt_limit, FULL) |
 	       BIT(tx->chunked, CHUNKED) | BIT(tx->live && tx->mail.body == PSMTP_BODY_BINARYMIME, BINBODY) |
-	       BIT(tx->bare, BARE) | BIT(s->options.lmtp && tx->judged + 1 < tx->rcpts, MORE);
+	       BIT(tx->body.fault, BARE) | BIT(s->options.lmtp && tx->judged + 1 < tx->rcpts, MORE);
 }
 
 uint64_t server_facts(const struct psmtp_server *s, const struct server_input *in)
@@ -145,7 +150,7 @@ uint64_t server_facts(const struct psmtp_server *s, const struct server_input *i
 	return policy_facts(o) | hello_facts(s) | transaction_facts(s) | c->faults |
 	       BIT(e->tls, TLS) | BIT(o->tls == PSMTP_TLS_REQUIRED && !e->tls, OWED) |
 	       BIT(o->auth.n && (e->tls || o->auth_in_clear), SAFE) | BIT(e->identity, IDENTITY) |
-	       BIT(o->mail_limit && s->mails >= o->mail_limit, SPENT) | BIT(body && tx->size > o->size_limit, OVER) |
+	       BIT(o->mail_limit && s->mails >= o->mail_limit, SPENT) | BIT(body && tx->body.over, OVER) |
 	       BIT(buf_len(&e->in) == c->line, QUIET) |
 	       BIT(c->hello_kind == PSMTP_EHLO || c->hello_kind == PSMTP_LHLO, CAPABLE) |
 	       BIT(v && (v->reply.close || v->reply.code == 421), CLOSES);

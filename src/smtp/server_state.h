@@ -8,8 +8,9 @@
 #define SMTP_SERVER_STATE_H
 #include "base/arena.h"
 #include "base/buf.h"
+#include "smtp/bdat.h"
 #include "smtp/body.h"
-#include "smtp/command.h"
+#include "smtp/internal.h"
 #include "smtp/line.h"
 #include "smtp/server_table.h"
 
@@ -19,8 +20,8 @@
  * is room for the largest single reply: a challenge, a caller's text, or LMTP's reply per recipient. */
 #define SERVER_OUTPUT_HIGH (16u * 1024)
 #define SERVER_OUTPUT_MAX (1024u * 1024)
-/* What a transaction's arena may hold: one MAIL and one RCPT command at a time, decoded (line limits are below 4 KiB). */
-#define SERVER_ARENA_MAX (32u * 1024)
+/* What an arena may hold: one MAIL or one RCPT line (at most 2 KiB), decoded, or the words of a reply held back. */
+#define SERVER_ARENA_MAX (16u * 1024)
 #define SERVER_NAME_MAX 256  /* the name in EHLO: RFC 5321 4.5.3.1.2 says 255 */
 #define SERVER_WORD_MAX 24   /* of a command's first word, for the log */
 #define SERVER_QUEUE_MAX 8   /* events made by one step, and those of a close on top */
@@ -31,35 +32,33 @@
 #define SERVER_OVERRUN (16u * 1024 * 1024)
 
 struct server_command { /* COMMAND */
-	size_t line;     /* octets of input still held because views point into them */
-	uint64_t faults; /* FACT_COMMAND bits found in the line */
+	struct arena arena; /* its memory outlives the command, its content does not */
+	size_t line;        /* octets of input still held because views point into them */
+	uint64_t faults;    /* FACT_COMMAND bits found in the line */
 	struct view hello;
 	enum psmtp_hello_kind hello_kind;
 	struct view mechanism, data; /* AUTH */
 	bool has_data;
-	struct psmtp_rcpt rcpt;
-	uint64_t chunk;          /* BDAT: octets of the chunk still to come */
-	uint64_t chunk_size;     /* BDAT: octets of the whole chunk */
-	bool last;               /* BDAT LAST */
-	enum server_reply held;  /* the reply that waits until the chunk is consumed, */
-	struct psmtp_reply held_own; /* or the caller's words in its place (code 0: none) */
-	char *identity;          /* AUTH accepted: allocated before the row is chosen */
+	char *identity; /* AUTH accepted: allocated before the row is chosen */
 	size_t identity_len;
+	struct psmtp_rcpt rcpt;
+	struct smtp_bdat chunk;
+	enum server_reply held;      /* the reply that waits until the chunk is consumed, */
+	struct psmtp_reply held_own; /* or the caller's words in its place (code 0: none) */
 };
 
 struct server_transaction { /* TRANSACTION */
 	struct server_command command;
-	struct arena arena; /* mail's words; the memory of the first chunk outlives the transaction */
-	bool live;          /* MAIL was accepted */
-	bool committed;     /* the caller took the message (LMTP: for at least one recipient) */
-	bool chunked;       /* a BDAT has begun the message */
-	bool bare;          /* a bare CR, bare LF or NUL, and the policy is to refuse */
+	struct arena arena; /* mail's words; its memory outlives the transaction, its content does not */
 	struct psmtp_mail mail;
-	uint32_t rcpts, judged; /* accepted; LMTP: verdicts given after the end */
 	struct smtp_body body;
-	uint64_t size;      /* octets of the message given to the caller, or that would have been */
-	uint64_t arrived;   /* octets on the wire, for the deadline */
-	uint64_t started;   /* when the message began, 0: has not */
+	uint32_t rcpts, judged; /* accepted; LMTP: verdicts given after the end */
+	bool live;              /* MAIL was accepted */
+	bool committed;         /* the caller took the message (LMTP: for at least one recipient) */
+	bool chunked;           /* a BDAT has begun the message */
+	bool complete;          /* the content's last octet was read */
+	uint64_t arrived;       /* octets of content on the wire, for the deadline */
+	uint64_t started;       /* when the content began, 0: has not */
 };
 
 struct server_hello { /* HELLO */
@@ -73,7 +72,7 @@ struct server_epoch { /* EPOCH */
 	struct server_hello hello;
 	struct buf in, out;
 	size_t given;   /* octets at the head of `in` shown to the caller by the last BODY event */
-	bool dropping;  /* the rest of an over-long line is being dropped */
+	struct smtp_line_state lines;
 	bool tls;
 	char protocol[SERVER_PROTO_MAX], cipher[SERVER_CIPHER_MAX];
 	char *identity; /* allocated; NULL: nobody */
@@ -143,12 +142,12 @@ void server_take_line(struct psmtp_server *); /* the command's line leaves the i
 bool server_reply_add(struct psmtp_server *, enum server_reply, const struct psmtp_reply *own);
 bool server_challenge_add(struct psmtp_server *, struct psmtp_view challenge);
 struct psmtp_reply server_reply_value(enum server_reply);
-/* The words of EHLO, each behind an LF, derived from the rows; returns the length, at most cap. */
-size_t server_capabilities(const struct psmtp_server *, char *to, size_t cap);
 
 /* server_step.c: the driver */
 void server_step(struct psmtp_server *, const struct server_input *, uint64_t now);
 void server_event(struct psmtp_server *, enum server_event, uint64_t now); /* a step with nothing else */
+/* Asks the table about a parameter, and traces the row; nothing changes. */
+const struct server_row *server_row_ask(struct psmtp_server *, enum server_event, uint64_t facts);
 void server_deadline_set(struct psmtp_server *, uint64_t now);
 
 /* server_command.c: the next line of the input becomes an event.  False when there is no whole line yet. */

@@ -1,14 +1,14 @@
 /* server_step.c - the driver: one event, one row, one new phase.
  *
  * server_step asks the table and does what the row says, in this order:
- *   1. the reply is queued (it may speak of what is about to end: the chunk held, the recipients counted);
- *   2. what the row keeps from the command is moved to the lifetime that keeps it;
+ *   1. what the row keeps from the command is moved to the lifetime that keeps it;
+ *   2. the reply is queued (it may speak of what is about to end: the chunk held, the recipients counted);
  *   3. the lifetime ends, with all inside it;
  *   4. what begins in its place is opened;
  *   5. the phase changes, in the one setter;
  *   6. the caller's event is queued.
- * Step 2 before 3, because what ends is zeroed; 4 after 3, because it must start from nothing.  Actions never choose a
- * phase.  Failure: a reply that cannot be queued for want of memory becomes the event NO_MEMORY, which ends the session.
+ * Step 1 before 2, because a message that the caller took stays taken although its reply finds no memory; both before
+ * 3, because what ends is zeroed; 4 after 3, because it must start from nothing.  Actions never choose a phase.  Failure: a reply that cannot be queued for want of memory becomes the event NO_MEMORY, which ends the session.
  */
 #include "smtp/server_state.h"
 
@@ -57,12 +57,26 @@ void server_deadline_set(struct psmtp_server *s, uint64_t now)
 	}
 }
 
-/* The only place where the phase changes. */
-static void set_phase(struct psmtp_server *s, const struct server_row *row, uint64_t now)
+static void trace(struct psmtp_server *s, const struct server_row *row)
 {
 	s->trace[s->traced++ % SERVER_TRACE_MAX] = (struct server_trace){
 		.row = (uint16_t)(row - server_rows), .from = (uint8_t)s->phase, .to = (uint8_t)row->next
 	};
+}
+
+const struct server_row *server_row_ask(struct psmtp_server *s, enum server_event event, uint64_t facts)
+{
+	const struct server_row *row = server_row_find(event, s->phase, facts);
+
+	assert(row);
+	trace(s, row);
+	return row;
+}
+
+/* The only place where the phase changes. */
+static void set_phase(struct psmtp_server *s, const struct server_row *row, uint64_t now)
+{
+	trace(s, row);
 	s->phase = row->next;
 	server_deadline_set(s, now);
 }
@@ -90,7 +104,7 @@ static enum server_reply reply_id(struct psmtp_server *s, const struct server_ro
 static uint32_t reply_times(struct psmtp_server *s, const struct server_row *row)
 {
 	struct server_transaction *tx = server_tx_of(s);
-	bool end = s->phase == PHASE_DATA || tx->command.last;
+	bool end = s->phase == PHASE_DATA || tx->command.chunk.last;
 
 	return row->does == DO_EACH && s->options.lmtp && end && tx->rcpts ? tx->rcpts : 1;
 }
@@ -116,16 +130,15 @@ static bool reply_now(struct psmtp_server *s, const struct server_row *row, cons
  * no memory for that the table's words stand in. */
 static void hold(struct psmtp_server *s, const struct server_row *row, const struct server_input *in)
 {
-	struct server_transaction *tx = server_tx_of(s);
-	struct server_command *c = &tx->command;
+	struct server_command *c = server_command_of(s);
 	const struct psmtp_reply *own = own_words(s, in);
 
 	c->held = row->reply;
 	if (own) {
-		struct view words = arena_copy(&tx->arena, view_of(own->text.p, own->text.n));
+		struct view words = arena_copy(&c->arena, smtp_view(own->text));
 
 		c->held_own = *own;
-		c->held_own.text = (struct psmtp_view){ words.p, words.n };
+		c->held_own.text = smtp_public(words);
 	}
 }
 
@@ -137,6 +150,7 @@ static void open_body(struct psmtp_server *s, bool chunked)
 		return; /* a later chunk of the same message */
 	tx->chunked = chunked;
 	smtp_body_begin(&tx->body, s->options.bare, chunked, tx->mail.body == PSMTP_BODY_BINARYMIME);
+	tx->body.limit = s->options.size_limit;
 }
 
 /* What is kept from a command goes to the lifetime that keeps it. */
@@ -257,6 +271,7 @@ void server_step(struct psmtp_server *s, const struct server_input *in, uint64_t
 
 	assert(row); /* the closure test proves that the table has no hole; input cannot bring one about */
 	reason = reason_of(s, row);
+	keep(s, row, in);
 	if (row->reply && row->does != DO_HOLD) {
 		const struct psmtp_reply *own = own_words(s, in);
 
@@ -270,7 +285,6 @@ void server_step(struct psmtp_server *s, const struct server_input *in, uint64_t
 		if (said.code >= 400 && !own)
 			server_push(s, PSMTP_SERVER_REJECTED, &said, reason);
 	}
-	keep(s, row, in);
 	was = *server_command_of(s);
 	if (row->ends != LIFE_NONE)
 		server_command_of(s)->line = 0; /* its views must outlive `begin`; the line leaves the input below */

@@ -30,6 +30,7 @@ static struct closure_policy policy(enum psmtp_tls_offer tls, bool lmtp, bool au
 	return p;
 }
 
+#ifndef EXPECT_BROKEN
 static void name_more(struct closure_policy *p, const char *more)
 {
 	size_t n = strlen(p->name);
@@ -68,9 +69,8 @@ static void explore_oddities(void)
 	closure_explore(&p, &result);
 }
 
-static void test_every_edge(void **state)
+static void explore_grid(void)
 {
-	(void)state;
 	for (unsigned tls = PSMTP_TLS_NONE; tls <= PSMTP_TLS_BROKEN; tls++)
 		for (unsigned more = 0; more < 4; more++) {
 			bool lmtp = more & 1, auth = more & 2;
@@ -86,13 +86,24 @@ static void test_every_edge(void **state)
 				closure_explore(&p, &result);
 			}
 		}
+}
+
+#endif
+
+static void test_every_edge(void **state)
+{
+	(void)state;
+#ifdef EXPECT_BROKEN
+	{
+		struct closure_policy p = policy(PSMTP_TLS_STARTTLS, false, false, 0);
+
+		closure_explore(&p, &result);
+		assert_true(closure_broken[EXPECT_BROKEN] > 0);
+	}
+#else
+	explore_grid();
 	explore_oddities();
 	print_message("%zu states, %zu edges\n", result.states, result.edges);
-#ifdef EXPECT_BROKEN
-	for (unsigned law = 1; law < LAW_END_; law++)
-		if (law == EXPECT_BROKEN)
-			assert_true(closure_broken[law] > 0);
-#else
 	for (unsigned law = 1; law < LAW_END_; law++) {
 		if (closure_broken[law])
 			print_error("%s: broken %lu times\n", closure_law_names[law], closure_broken[law]);

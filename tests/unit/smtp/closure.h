@@ -12,8 +12,10 @@
 enum closure_input_kind {
 	INPUT_BYTES = 1, /* text of the current epoch */
 	INPUT_STARVED,   /* the same, while no memory can be had */
+	INPUT_TIGHT,     /* the same, while the buffers have room and nothing else can be had */
 	INPUT_VERDICT,
 	INPUT_STARVED_VERDICT,
+	INPUT_TIGHT_VERDICT,
 	INPUT_EOF,
 	INPUT_TIMEOUT,
 	INPUT_SHUTDOWN,

@@ -79,8 +79,10 @@ static uint64_t key_of(const struct psmtp_server *s)
 	h = mix(h, s->options.error_limit > 3 ? 0 : s->errors < s->options.error_limit ? s->errors : s->options.error_limit);
 	h = mix(h, s->options.mail_limit ? s->mails : 0);
 	h = mix(h, c->held);
-	h = mix(h, (uint64_t)(buf_len(&s->epoch.in) > c->line) << 4 | (uint64_t)c->last << 3 | (uint64_t)(c->chunk > 0) << 2 |
-			   (uint64_t)tx->committed << 1 | s->epoch.dropping);
+	if (tx->live || s->phase == PHASE_JUDGE_MAIL) /* what will be known when the verdict is yes */
+		h = mix(h, tx->mail.body == PSMTP_BODY_BINARYMIME);
+	h = mix(h, (uint64_t)(buf_len(&s->epoch.in) > c->line) << 4 | (uint64_t)c->chunk.last << 3 | (uint64_t)(c->chunk.left > 0) << 2 |
+			   (uint64_t)tx->committed << 1 | s->epoch.lines.skipping);
 	return h;
 }
 
@@ -168,15 +170,14 @@ static void apply(struct closure_edge *e)
 	const struct psmtp_tls_facts tls = { { "TLSv1.3", 7 }, { "TLS_AES_128_GCM_SHA256", 22 } };
 
 	region.starved = in->kind == INPUT_STARVED || in->kind == INPUT_STARVED_VERDICT;
-	if (region.starved) { /* without the spare room that an earlier growth left */
-		buf_release(&x.s->epoch.out);
-		buf_release(&x.s->epoch.in);
-		if (!x.s->epoch.hello.transaction.live)
-			psmtp_server_idle(x.s);
-	}
+	if (in->kind >= INPUT_STARVED && in->kind <= INPUT_TIGHT_VERDICT && in->kind != INPUT_VERDICT)
+		psmtp_server_idle(x.s); /* no spare room that an earlier growth left */
+	if (in->kind == INPUT_TIGHT || in->kind == INPUT_TIGHT_VERDICT)
+		region.starved = buf_reserve(&x.s->epoch.in, 2048) && buf_reserve(&x.s->epoch.out, 4096);
 	switch (in->kind) {
 	case INPUT_BYTES:
 	case INPUT_STARVED:
+	case INPUT_TIGHT:
 		if (!in->text) {
 			memset(long_line, 'x', sizeof long_line);
 			memcpy(long_line + sizeof long_line - 2, "\r\n", 2);
@@ -187,6 +188,7 @@ static void apply(struct closure_edge *e)
 		break;
 	case INPUT_VERDICT:
 	case INPUT_STARVED_VERDICT:
+	case INPUT_TIGHT_VERDICT:
 		e->refused_call = psmtp_server_answer(x.s, &in->verdict, x.now) != 0;
 		break;
 	case INPUT_EOF:

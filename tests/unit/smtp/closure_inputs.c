@@ -49,6 +49,7 @@ const struct closure_input closure_inputs[] = {
 	SAY("BDAT 3\r\nabc"),
 	SAY("BDAT 3\r\n"),
 	SAY("BDAT 5\r\na\nbcd"),
+	SAY("BDAT 20\r\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n\n"), /* 40 octets when made canonical */
 	SAY("BDAT 3 LAST\r\nx\r\n"),
 	SAY("BDAT 3 LAST\r\na\nb"),
 	SAY("BDAT 0 LAST\r\n"),
@@ -79,8 +80,8 @@ const struct closure_input closure_inputs[] = {
 	SAY("MAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nDATA\r\n"),
 	{ "a line too long", INPUT_BYTES, NULL, { 0 } }, /* the explorer has the text */
 	{ "NOOP, starved", INPUT_STARVED, "NOOP\r\n", { 0 } },
-	{ "MAIL, starved", INPUT_STARVED, "MAIL FROM:<a@b.test>\r\n", { 0 } },
-	{ "RCPT, starved", INPUT_STARVED, "RCPT TO:<c@d.test> ORCPT=rfc822;c@d.test\r\n", { 0 } },
+	{ "MAIL, tight", INPUT_TIGHT, "MAIL FROM:<a@b.test>\r\n", { 0 } },
+	{ "RCPT, tight", INPUT_TIGHT, "RCPT TO:<c@d.test> ORCPT=rfc822;c@d.test\r\n", { 0 } },
 	{ "yes", INPUT_VERDICT, NULL, { .kind = PSMTP_YES, .identity = { "user", 4 } } },
 	{ "not now", INPUT_VERDICT, NULL, { .kind = PSMTP_NO_TEMPORARY } },
 	{ "not now, in own words", INPUT_VERDICT, NULL, { .kind = PSMTP_NO_TEMPORARY, .reply = CODE(450) } },
@@ -90,6 +91,8 @@ const struct closure_input closure_inputs[] = {
 	{ "challenge", INPUT_VERDICT, NULL, { .kind = PSMTP_CHALLENGE, .challenge = { "who?", 4 } } },
 	{ "yes, with a wrong code", INPUT_VERDICT, NULL, { .kind = PSMTP_YES, .reply = CODE(550) } },
 	{ "yes, starved", INPUT_STARVED_VERDICT, NULL, { .kind = PSMTP_YES, .identity = { "user", 4 } } },
+	{ "yes, tight", INPUT_TIGHT_VERDICT, NULL, { .kind = PSMTP_YES, .identity = { "user", 4 } } },
+	{ "never, tight, in own words", INPUT_TIGHT_VERDICT, NULL, { .kind = PSMTP_NO_PERMANENT, .reply = CODE(554) } },
 	{ "end of file", INPUT_EOF, NULL, { 0 } },
 	{ "timeout", INPUT_TIMEOUT, NULL, { 0 } },
 	{ "shutdown", INPUT_SHUTDOWN, NULL, { 0 } },

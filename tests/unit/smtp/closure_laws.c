@@ -33,8 +33,8 @@ unsigned long closure_broken[LAW_END_];
 void closure_break(enum closure_law law, const struct closure_edge *e, const char *why)
 {
 	if (closure_broken[law]++ < TELL_MAX)
-		fprintf(stderr, "broken: %s: %s\n  policy %s, in %s, input %s", closure_law_names[law], why, e->policy->name,
-			e->from ? server_phases[e->from].name : "?", e->input ? e->input->name : "\n");
+		fprintf(stderr, "broken: %s: %s\n  policy %s, in %s, input %s\n", closure_law_names[law], why, e->policy->name,
+			e->from ? server_phases[e->from].name : "?", e->input ? e->input->name : "none");
 }
 
 static bool has(uint64_t facts, uint64_t fact)
@@ -113,7 +113,7 @@ static void judge_transaction(const struct closure_edge *e)
 	const struct psmtp_server *s = e->s;
 	const struct server_hello *h = &s->epoch.hello;
 	const struct server_transaction *tx = &h->transaction;
-	bool yes = e->input->kind == INPUT_VERDICT && e->input->verdict.kind == PSMTP_YES;
+	bool yes = e->input->verdict.kind == PSMTP_YES && !e->refused_call;
 	bool hello_no = e->from == PHASE_JUDGE_HELLO && s->phase == PHASE_COMMAND && !yes;
 	/* the caller was asked for durable, and said yes now or (LMTP) for an earlier recipient */
 	bool durable = e->from == PHASE_JUDGE_END && (yes || e->committed);
@@ -127,7 +127,8 @@ static void judge_transaction(const struct closure_edge *e)
 		closure_break(LAW_354_NEEDS_RCPT, e, "content without a recipient");
 	if (gone && !durable && !e->resets)
 		closure_break(LAW_RESET_TOLD, e, "nobody was told");
-	if (e->resets > (e->live ? 1u : 0u))
+	/* a yes to MAIL whose reply found no memory: the caller knows a sender, and must forget it */
+	if (e->resets > (e->live || (e->from == PHASE_JUDGE_MAIL && yes) ? 1u : 0u))
 		closure_break(LAW_RESET_TOLD, e, "told without cause");
 	if (gone && durable && e->resets)
 		closure_break(LAW_RESET_TOLD, e, "told although committed");
@@ -135,7 +136,7 @@ static void judge_transaction(const struct closure_edge *e)
 		closure_break(LAW_250_NEEDS_DURABLE, e, "250 without yes");
 	if (fired(e, EVENT_MESSAGE_END) && replies_in(e->out, e->out_len, "250") && e->from != PHASE_COMMAND)
 		closure_break(LAW_250_NEEDS_DURABLE, e, "250 at the end of data without a question");
-	if (!tx->live && (tx->rcpts || tx->chunked || tx->bare || tx->committed || tx->judged || tx->size))
+	if (!tx->live && (tx->rcpts || tx->chunked || tx->body.fault || tx->committed || tx->judged || tx->body.size))
 		closure_break(LAW_NO_PARTIAL_RESET, e, "something is left of a transaction");
 	if (hello_no && (h->kind != e->hello || tx->live != e->live || tx->rcpts != e->rcpts))
 		closure_break(LAW_REFUSED_HELLO_CHANGES_NOTHING, e, "something changed");
@@ -146,6 +147,7 @@ static void judge_answers(const struct closure_edge *e)
 {
 	unsigned replies = 0, asks = 0, closes = 0;
 	const struct psmtp_server *s = e->s;
+	bool starved = e->input->kind == INPUT_STARVED || e->input->kind == INPUT_STARVED_VERDICT; /* words may be missing */
 
 	for (unsigned i = 0; i < e->fired_count; i++) {
 		const struct server_row *row = &server_rows[e->fired[i]];
@@ -161,10 +163,9 @@ static void judge_answers(const struct closure_edge *e)
 			closure_break(LAW_ONE_ANSWER, e, "a row that does nothing");
 	}
 	if (s->options.lmtp) {
-		if (replies_in(e->out, e->out_len, NULL) < replies)
+		if (replies_in(e->out, e->out_len, NULL) < replies && !starved)
 			closure_break(LAW_ONE_ANSWER, e, "too few replies (LMTP)");
-	} else if (replies_in(e->out, e->out_len, NULL) != replies && e->input->kind != INPUT_STARVED &&
-		   e->input->kind != INPUT_STARVED_VERDICT) {
+	} else if (replies_in(e->out, e->out_len, NULL) != replies && !starved) {
 		closure_break(LAW_ONE_ANSWER, e, "the number of replies");
 	}
 	if (e->closes != closes || closes > 1)
