@@ -156,14 +156,14 @@ enum conf_reach conf_network_reach(const struct conf_network *n)
 		enum conf_reach reach;
 	} known[] = {
 		{ "127.0.0.0/8", CONF_REACH_LOOPBACK },   { "::1/128", CONF_REACH_LOOPBACK },
-		{ "10.0.0.0/8", CONF_REACH_PRIVATE },     { "172.16.0.0/12", CONF_REACH_PRIVATE }, /* RFC 1918 */
+		{ "10.0.0.0/8", CONF_REACH_PRIVATE },     { "172.16.0.0/12", CONF_REACH_PRIVATE },  /* RFC 1918 */
 		{ "192.168.0.0/16", CONF_REACH_PRIVATE }, { "169.254.0.0/16", CONF_REACH_PRIVATE }, /* RFC 3927 */
-		{ "fc00::/7", CONF_REACH_PRIVATE },       { "fe80::/10", CONF_REACH_PRIVATE }, /* RFC 4193, 4291 */
+		{ "fc00::/7", CONF_REACH_PRIVATE },       { "fe80::/10", CONF_REACH_PRIVATE },      /* RFC 4193, 4291 */
 	};
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
 		struct conf_network k;
-		if (conf_network_parse(view_cstr(known[i].text), &k) && k.family == n->family && n->prefix >= k.prefix &&
-		    begins_with(n->bytes, k.bytes, k.prefix))
+		if (conf_network_parse(view_cstr(known[i].text), &k) && k.family == n->family &&
+		    n->prefix >= k.prefix && begins_with(n->bytes, k.bytes, k.prefix))
 			return known[i].reach;
 	}
 	return CONF_REACH_PUBLIC;
@@ -180,15 +180,16 @@ const char *conf_network_check(struct view text, struct conf_network *n, char wo
 	struct conf_address alone;
 	char right[INET6_ADDRSTRLEN + 4];
 	if (conf_host_parse(text, &alone)) {
-		snprintf(words, CONF_NETWORK_WORDS, "has no prefix length; write %.*s/%d for this one address", VIEW_ARGS(text),
-		         alone.sa.ss_family == AF_INET ? 32 : 128);
+		snprintf(words, CONF_NETWORK_WORDS, "has no prefix length; write %.*s/%d for this one address",
+		         VIEW_ARGS(text), alone.sa.ss_family == AF_INET ? 32 : 128);
 		return words;
 	}
 	if (!split(text, n))
 		return "is no network; write it as 192.0.2.0/24 or 2001:db8::/32";
 	const unsigned least = n->family == AF_INET ? RELAY_PREFIX_MIN_V4 : RELAY_PREFIX_MIN_V6;
 	if (n->prefix < least) {
-		snprintf(words, CONF_NETWORK_WORDS, "would make an open relay; the prefix must be /%u or longer", least);
+		snprintf(words, CONF_NETWORK_WORDS, "would make an open relay; the prefix must be /%u or longer",
+		         least);
 		return words;
 	}
 	if (n->family == AF_INET6 && begins_with(n->bytes, mapped, n->prefix < 96 ? n->prefix : 96) && n->prefix > 64)

@@ -68,8 +68,10 @@ static int check_resolvers(const struct check *k)
 		struct conf_address *a = &k->c->resolvers[i];
 		const struct conf_spot spot = item_spot(k, 0, CONF_ROW_GLOBAL_resolver, i);
 		if (!conf_address_parse(view_cstr(list->items[i]), CONF_PORT_DNS, a))
-			return conf_refuse(&spot, "resolver \"%.100s\" is no address; write one like 192.0.2.53 or [2001:db8::53]:53",
-			                   list->items[i]);
+			return conf_refuse(
+				&spot,
+				"resolver \"%.100s\" is no address; write one like 192.0.2.53 or [2001:db8::53]:53",
+				list->items[i]);
 		a->text = list->items[i];
 	}
 	k->c->resolver_count = list->n;
@@ -94,9 +96,10 @@ static int check_postmaster(const struct check *k)
 		return -1;
 	const char *wrong = conf_delivery_parse(view_cstr(text), &k->c->memory->arena, d);
 	if (wrong)
-		return conf_refuse(SPOT(k, 0, CONF_ROW_GLOBAL_postmaster),
-		                   "postmaster = \"%.100s\" is neither an address nor a delivery; write user@example.org or maildir:/path",
-		                   text);
+		return conf_refuse(
+			SPOT(k, 0, CONF_ROW_GLOBAL_postmaster),
+			"postmaster = \"%.100s\" is neither an address nor a delivery; write user@example.org or maildir:/path",
+			text);
 	k->c->postmaster = d;
 	return 0;
 }
@@ -104,19 +107,23 @@ static int check_postmaster(const struct check *k)
 static int check_global(const struct check *k)
 {
 	const struct conf_global_set *g = &k->c->global;
-	const size_t socket_max = sizeof ((struct sockaddr_un *)0)->sun_path - 1;
+	const size_t socket_max = sizeof((struct sockaddr_un *)0)->sun_path - 1;
 	if (check_hostname(k) == -1 || check_resolvers(k) == -1 || check_postmaster(k) == -1)
 		return -1;
 	if (strlen(g->control) > socket_max)
-		return conf_refuse(SPOT(k, 0, CONF_ROW_GLOBAL_control), "control: a socket's name has at most %zu octets, this one %zu; "
-		                   "choose a shorter path", socket_max, strlen(g->control));
+		return conf_refuse(SPOT(k, 0, CONF_ROW_GLOBAL_control),
+		                   "control: a socket's name has at most %zu octets, this one %zu; "
+		                   "choose a shorter path",
+		                   socket_max, strlen(g->control));
 	if (strspn(g->user_prefix, "abcdefghijklmnopqrstuvwxyz0123456789_-") != strlen(g->user_prefix) ||
 	    g->user_prefix[0] == '-' || strlen(g->user_prefix) > 20)
 		return conf_refuse(SPOT(k, 0, CONF_ROW_GLOBAL_user_prefix),
-		                   "user_prefix = \"%.40s\" begins no user's name; write up to 20 of a-z, 0-9, _ and -", g->user_prefix);
+		                   "user_prefix = \"%.40s\" begins no user's name; write up to 20 of a-z, 0-9, _ and -",
+		                   g->user_prefix);
 	if (g->retry_max < g->retry_min)
-		return conf_refuse(SPOT(k, 0, conf_given(k->c, 0, CONF_ROW_GLOBAL_retry_max) ? CONF_ROW_GLOBAL_retry_max
-		                                                                             : CONF_ROW_GLOBAL_retry_min),
+		return conf_refuse(SPOT(k, 0,
+		                        conf_given(k->c, 0, CONF_ROW_GLOBAL_retry_max) ? CONF_ROW_GLOBAL_retry_max
+		                                                                       : CONF_ROW_GLOBAL_retry_min),
 		                   "retry_max is shorter than retry_min; make it at least as long");
 	return 0;
 }
@@ -134,18 +141,24 @@ static int check_addresses(const struct check *k, size_t nth)
 		struct conf_address *a = &l->addresses[i];
 		const struct conf_spot spot = item_spot(k, nth, CONF_ROW_LISTENER_address, i);
 		if (!conf_address_parse(view_cstr(list->items[i]), 0, a))
-			return conf_refuse(&spot, "address \"%.100s\" is no address with a port; write one like 192.0.2.1:25 or [2001:db8::1]:25 "
-			                   "(0.0.0.0:25 and [::]:25 are all of IPv4 and IPv6)", list->items[i]);
+			return conf_refuse(
+				&spot,
+				"address \"%.100s\" is no address with a port; write one like 192.0.2.1:25 or [2001:db8::1]:25 "
+				"(0.0.0.0:25 and [::]:25 are all of IPv4 and IPv6)",
+				list->items[i]);
 		a->text = list->items[i];
 		/* RFC 2033 section 5: LMTP must not be used on port 25 */
 		if (l->set.lmtp && conf_address_port(a) == CONF_PORT_SMTP)
-			return conf_refuse(&spot, "LMTP must not be spoken on port 25 (RFC 2033 section 5); choose another port");
+			return conf_refuse(
+				&spot, "LMTP must not be spoken on port 25 (RFC 2033 section 5); choose another port");
 		for (size_t m = 0; m <= nth; m++)
 			for (size_t n = 0; n < (m == nth ? i : k->c->listeners[m].address_count); n++)
 				if (k->c->listeners[m].addresses[n].len == a->len &&
 				    memcmp(&k->c->listeners[m].addresses[n].sa, &a->sa, a->len) == 0)
-					return conf_refuse(&spot, "address \"%s\" is listened on already by listener \"%.60s\" (line %u); remove one",
-					                   a->text, k->c->listeners[m].title, k->c->listeners[m].line);
+					return conf_refuse(
+						&spot,
+						"address \"%s\" is listened on already by listener \"%.60s\" (line %u); remove one",
+						a->text, k->c->listeners[m].title, k->c->listeners[m].line);
 	}
 	l->address_count = list->n;
 	return 0;
@@ -172,9 +185,10 @@ static int check_certificate(const struct check *k, size_t nth)
 			l->certificate = l->set.tls == CONF_LISTENER_NONE ? UINT_MAX : i;
 			return 0;
 		}
-	return conf_refuse(SPOT(k, nth, named ? CONF_ROW_LISTENER_certificate : CONF_ROW_LISTENER_tls),
-	                   "listener \"%.60s\" has no certificate for TLS; write certificate \"%.60s\" { chain = \"...\" key = \"...\" }%s",
-	                   l->title, l->set.certificate, c->certificate_count ? " or name another" : " or tls = none");
+	return conf_refuse(
+		SPOT(k, nth, named ? CONF_ROW_LISTENER_certificate : CONF_ROW_LISTENER_tls),
+		"listener \"%.60s\" has no certificate for TLS; write certificate \"%.60s\" { chain = \"...\" key = \"...\" }%s",
+		l->title, l->set.certificate, c->certificate_count ? " or name another" : " or tls = none");
 }
 
 /* ---- where mail goes ---- */
@@ -187,7 +201,8 @@ static const struct hop_rows domain_rows = { CONF_ROW_DOMAIN_deliver, CONF_ROW_D
 static const struct hop_rows route_rows = { CONF_ROW_ROUTE_deliver, CONF_ROW_ROUTE_tls, CONF_ROW_ROUTE_source,
 	                                    CONF_ROW_ROUTE_auth };
 
-static int check_hop(const struct check *k, size_t nth, const struct hop_rows *rows, const char *deliver, struct conf_hop *hop)
+static int check_hop(const struct check *k, size_t nth, const struct hop_rows *rows, const char *deliver,
+                     struct conf_hop *hop)
 {
 	struct conf_address source;
 	const char *wrong = conf_delivery_parse(view_cstr(deliver), &k->c->memory->arena, &hop->delivery);
@@ -197,18 +212,22 @@ static int check_hop(const struct check *k, size_t nth, const struct hop_rows *r
 	const bool network = kind == CONF_DELIVER_MX || kind == CONF_DELIVER_SMTP || kind == CONF_DELIVER_LMTP;
 	const bool owed = hop->tls == CONF_TLS_ENCRYPT || hop->tls == CONF_TLS_VERIFY;
 	if (hop->source[0] && !conf_host_parse(view_cstr(hop->source), &source))
-		return conf_refuse(SPOT(k, nth, rows->source), "source = \"%.100s\" is no address; write one like 192.0.2.1 or 2001:db8::1",
+		return conf_refuse(SPOT(k, nth, rows->source),
+		                   "source = \"%.100s\" is no address; write one like 192.0.2.1 or 2001:db8::1",
 		                   hop->source);
 	/* a level that is owed but cannot be had would only ever defer mail */
 	if (owed && !network)
-		return conf_refuse(SPOT(k, nth, rows->tls), "deliver = \"%.100s\" uses no network, so no TLS can be owed; remove tls",
-		                   deliver);
+		return conf_refuse(SPOT(k, nth, rows->tls),
+		                   "deliver = \"%.100s\" uses no network, so no TLS can be owed; remove tls", deliver);
 	if (hop->auth_file[0] && !network)
-		return conf_refuse(SPOT(k, nth, rows->auth), "deliver = \"%.100s\" uses no network, so there is nothing to log in to; "
-		                   "remove auth", deliver);
+		return conf_refuse(SPOT(k, nth, rows->auth),
+		                   "deliver = \"%.100s\" uses no network, so there is nothing to log in to; "
+		                   "remove auth",
+		                   deliver);
 	/* a password leaves only for a server that is owed TLS */
 	if (hop->auth_file[0] && !owed)
-		return conf_refuse(SPOT(k, nth, rows->auth), "auth needs tls = verify or encrypt, or the password could leave in clear");
+		return conf_refuse(SPOT(k, nth, rows->auth),
+		                   "auth needs tls = verify or encrypt, or the password could leave in clear");
 	return 0;
 }
 
@@ -223,12 +242,15 @@ static int check_domains(const struct check *k)
 		struct conf_domain *d = &c->domains[i];
 		const struct conf_spot spot = { k->path, d->line, k->e };
 		if (!conf_domain_ascii(view_cstr(d->title), ascii))
-			return conf_refuse(&spot, "domain \"%.100s\" is no domain name; write one like example.org", d->title);
+			return conf_refuse(&spot, "domain \"%.100s\" is no domain name; write one like example.org",
+			                   d->title);
 		const char *name = arena_cstr(&c->memory->arena, view_cstr(ascii));
 		if (!name)
 			return error_set(k->e, ERROR_AGAIN, "%s: out of memory", k->path);
 		c->memory->keys[i] = (struct conf_domain_key){ name, d };
-		d->hop = (struct conf_hop){ .tls = (enum conf_tls)d->set.tls, .source = d->set.source, .auth_file = d->set.auth };
+		d->hop = (struct conf_hop){ .tls = (enum conf_tls)d->set.tls,
+			                    .source = d->set.source,
+			                    .auth_file = d->set.auth };
 		if (check_hop(k, i, &domain_rows, d->set.deliver, &d->hop) == -1)
 			return -1;
 	}
@@ -250,19 +272,22 @@ static int index_domains(const struct check *k)
 	const struct conf_domain_key *again = NULL;
 	qsort(keys, n, sizeof *keys, by_name);
 	for (size_t i = 1; i < n; i++)
-		if (strcmp(keys[i - 1].name, keys[i].name) == 0 && (!again || keys[i].domain->line < again->domain->line))
+		if (strcmp(keys[i - 1].name, keys[i].name) == 0 &&
+		    (!again || keys[i].domain->line < again->domain->line))
 			again = &keys[i];
 	if (!again)
 		return 0;
 	return conf_refuse(&(struct conf_spot){ k->path, again->domain->line, k->e },
-	                   "domain \"%.100s\" again (first in line %u as \"%.100s\"); keep one of the two", again->domain->title,
-	                   again[-1].domain->line, again[-1].domain->title);
+	                   "domain \"%.100s\" again (first in line %u as \"%.100s\"); keep one of the two",
+	                   again->domain->title, again[-1].domain->line, again[-1].domain->title);
 }
 
 static int check_route(const struct check *k)
 {
 	struct conf *c = k->c;
-	c->route_hop = (struct conf_hop){ .tls = (enum conf_tls)c->route.tls, .source = c->route.source, .auth_file = c->route.auth };
+	c->route_hop = (struct conf_hop){ .tls = (enum conf_tls)c->route.tls,
+		                          .source = c->route.source,
+		                          .auth_file = c->route.auth };
 	if (check_hop(k, 0, &route_rows, c->route.deliver, &c->route_hop) == -1)
 		return -1;
 	if (c->route_hop.delivery.kind == CONF_DELIVER_MAILDIR)

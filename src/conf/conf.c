@@ -195,7 +195,8 @@ static cfg_t *confuse(const char *text, const char *path, struct error *e)
 	n = conf_row_count(CONF_TAG_GLOBAL);
 	for (enum conf_tag tag = CONF_TAG_GLOBAL + 1; tag < CONF_TAG_END; tag++) {
 		const struct conf_kind *kind = &conf_kinds[tag];
-		const cfg_flag_t flags = (kind->many ? CFGF_MULTI : 0) | (kind->titled ? CFGF_TITLE : 0) | CFGF_NODEFAULT;
+		const cfg_flag_t flags =
+			(kind->many ? CFGF_MULTI : 0) | (kind->titled ? CFGF_TITLE : 0) | CFGF_NODEFAULT;
 		global[n++] = (cfg_opt_t)CFG_SEC(kind->word, sub[tag], flags);
 	}
 	global[n] = (cfg_opt_t)CFG_END();
@@ -207,8 +208,8 @@ static cfg_t *confuse(const char *text, const char *path, struct error *e)
 	complaint[0] = '\0';
 	cfg_set_error_function(cfg, complain);
 	if (cfg_parse_buf(cfg, text) != CFG_SUCCESS) {
-		conf_refuse(&(struct conf_spot){ path, complaint_line > 0 ? (unsigned)complaint_line : 1, e }, "%s; see postrider.conf(5)",
-		            complaint[0] ? complaint : "not understood");
+		conf_refuse(&(struct conf_spot){ path, complaint_line > 0 ? (unsigned)complaint_line : 1, e },
+		            "%s; see postrider.conf(5)", complaint[0] ? complaint : "not understood");
 		cfg_free(cfg);
 		return NULL;
 	}
@@ -240,10 +241,11 @@ static int fill(struct conf *c, enum conf_tag tag, size_t nth, cfg_t *sec, const
 		const struct conf_spot spot = { path, conf_line(c, nth, i), e };
 		const bool given = sec && conf_given(c, nth, i);
 		if (!given && !row->fallback && tag == CONF_TAG_GLOBAL)
-			return conf_refuse(&spot, "%s is missing; write %s = \"...\" (%s)", row->name, row->name, row->help);
+			return conf_refuse(&spot, "%s is missing; write %s = \"...\" (%s)", row->name, row->name,
+			                   row->help);
 		if (!given && !row->fallback)
-			return conf_refuse(&spot, "%s \"%.100s\" has no %s; write %s = %s inside it", conf_kinds[tag].word,
-			                   conf_title(c, tag, nth), row->name, row->name,
+			return conf_refuse(&spot, "%s \"%.100s\" has no %s; write %s = %s inside it",
+			                   conf_kinds[tag].word, conf_title(c, tag, nth), row->name, row->name,
 			                   row->type == CONF_TYPE_LIST ? "{\"...\"}" : "\"...\"");
 		int rc = 0;
 		const char *text = row->fallback;
@@ -251,7 +253,8 @@ static int fill(struct conf *c, enum conf_tag tag, size_t nth, cfg_t *sec, const
 			rc = given ? put_list(set, row, sec, &c->memory->arena, &spot) : 0;
 		} else {
 			if (given && (text = cfg_getstr(sec, row->name)) == NULL)
-				return error_set(e, ERROR_OURS, "%s:%u: %s was read differently twice", path, spot.line, row->name);
+				return error_set(e, ERROR_OURS, "%s:%u: %s was read differently twice", path, spot.line,
+				                 row->name);
 			rc = conf_value_put(set, row, text, folder, &c->memory->arena, &spot);
 		}
 		if (rc == -1)
@@ -266,9 +269,11 @@ static int same(const struct conf *c, cfg_t *cfg, const char *path, struct error
 	for (enum conf_tag tag = CONF_TAG_GLOBAL + 1; tag < CONF_TAG_END; tag++) {
 		const size_t n = cfg_size(cfg, conf_kinds[tag].word);
 		if (n != c->memory->count[tag])
-			return error_set(e, ERROR_OURS, "%s: sections %s were read differently twice", path, conf_kinds[tag].word);
+			return error_set(e, ERROR_OURS, "%s: sections %s were read differently twice", path,
+			                 conf_kinds[tag].word);
 		for (size_t i = 0; i < n && conf_kinds[tag].titled; i++)
-			if (strcmp(cfg_title(cfg_getnsec(cfg, conf_kinds[tag].word, (unsigned)i)), conf_title(c, tag, i)) != 0)
+			if (strcmp(cfg_title(cfg_getnsec(cfg, conf_kinds[tag].word, (unsigned)i)),
+			           conf_title(c, tag, i)) != 0)
 				return error_set(e, ERROR_OURS, "%s: section titles were read differently twice", path);
 	}
 	return 0;
@@ -344,7 +349,8 @@ static int read_all(int fd, const char *path, struct buf *text, struct error *e)
 {
 	for (;;) {
 		if (!buf_reserve(text, 65536))
-			return error_set(e, ERROR_INPUT, "%s: larger than %u MiB; this is no configuration", path, CONF_TEXT_MAX >> 20);
+			return error_set(e, ERROR_INPUT, "%s: larger than %u MiB; this is no configuration", path,
+			                 CONF_TEXT_MAX >> 20);
 		const ssize_t n = read(fd, buf_tail(text), buf_room(text));
 		if (n == -1 && errno == EINTR)
 			continue;
@@ -356,7 +362,8 @@ static int read_all(int fd, const char *path, struct buf *text, struct error *e)
 	}
 }
 
-/* Its folder resolved, its name kept: a file that is a symbolic link belongs to the folder where the operator sees it. */
+/* Its folder resolved, its name kept: a file that is a symbolic link belongs to the folder where the operator sees it.
+ */
 static int absolute_path(const char *path, char **absolute, struct error *e)
 {
 	char folder[PATH_MAX], real[PATH_MAX];

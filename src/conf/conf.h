@@ -155,13 +155,15 @@ struct conf {
 struct conf_warning { unsigned line; const char *text; };
 
 /* path is for messages, and its folder for the relative paths in the text (as text: nothing is looked up on disk).
- * 0, or -1 with e->text = "FILE:LINE: what; what would be right".  To be called before confinement or in a role that may
- * call ioctl on a descriptor that is none (the parser's isatty); not from two threads' hot paths: it takes a lock. */
+ * 0, or -1 with e->text = "FILE:LINE: what; what would be right".  To be called before confinement or in a role that
+ * may call ioctl on a descriptor that is none (the parser's isatty); not from two threads' hot paths: it takes a lock.
+ */
 int conf_parse(struct conf **, struct view text, const char *path, struct error *);
 int conf_load(struct conf **, const char *path, struct error *); /* relative paths in the file are relative to the file's folder */
 void conf_free(struct conf *);
 
-/* The file's octets and its absolute path, for those that hand both on; both are freed by the caller (buf_free, free). */
+/* The file's octets and its absolute path, for those that hand both on; both are freed by the caller (buf_free, free).
+ */
 struct buf;
 int conf_read(const char *path, struct buf *text, char **absolute, struct error *);
 

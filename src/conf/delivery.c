@@ -30,7 +30,8 @@ static const char *path_check(struct view path, bool may_user)
 			continue;
 		const struct view at = view_slice(path, i, i + sizeof USER - 1);
 		if (!may_user || !view_eq(at, VIEW(USER)))
-			return may_user ? "has a % that does not begin %{user}" : "has a % in its path; %{user} is for maildir: only";
+			return may_user ? "has a % that does not begin %{user}"
+			                : "has a % in its path; %{user} is for maildir: only";
 		if (++users > 1)
 			return "has %{user} twice; once is enough";
 	}
@@ -124,7 +125,7 @@ const char *conf_delivery_parse(struct view text, struct arena *a, struct conf_d
 	if (strip(&text, VIEW("lmtp:"))) {
 		out->kind = CONF_DELIVER_LMTP_UNIX;
 		wrong = path_check(text, false);
-		if (!wrong && text.n >= sizeof ((struct sockaddr_un *)0)->sun_path)
+		if (!wrong && text.n >= sizeof((struct sockaddr_un *)0)->sun_path)
 			return "has a path longer than a socket's name may be (107 octets)";
 		return wrong ? wrong : keep(a, text, &out->path);
 	}
@@ -145,8 +146,8 @@ const char *conf_delivery_text(const struct conf_delivery *d, char to[CONF_DELIV
 		break;
 	case CONF_DELIVER_SMTP:
 	case CONF_DELIVER_LMTP:
-		snprintf(to, CONF_DELIVERY_TEXT, "%s://%s%s%s:%u", d->kind == CONF_DELIVER_SMTP ? "smtp" : "lmtp", open, d->host, close,
-		         d->port);
+		snprintf(to, CONF_DELIVERY_TEXT, "%s://%s%s%s:%u", d->kind == CONF_DELIVER_SMTP ? "smtp" : "lmtp", open,
+		         d->host, close, d->port);
 		break;
 	case CONF_DELIVER_LMTP_UNIX:
 		snprintf(to, CONF_DELIVERY_TEXT, "lmtp:%s", d->path);

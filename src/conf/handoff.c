@@ -214,7 +214,8 @@ static int slurp(const char *path, struct buf *to, struct error *e)
 		rc = error_set(e, ERROR_INPUT, "%s: is not a regular file", path);
 	while (rc == 0) {
 		if (!buf_reserve(to, 16384)) {
-			rc = error_set(e, ERROR_INPUT, "%s: is larger than %u MiB, or memory is out", path, BLOB_MAX >> 20);
+			rc = error_set(e, ERROR_INPUT, "%s: is larger than %u MiB, or memory is out", path,
+			               BLOB_MAX >> 20);
 			break;
 		}
 		const ssize_t n = read(fd, buf_tail(to), buf_room(to));
@@ -230,7 +231,8 @@ static int slurp(const char *path, struct buf *to, struct error *e)
 }
 
 /* One file as one blob.  optional: not to be read is a problem, not an error. */
-static int take(struct handoff *h, const char *kind, const char *title, const char *path, bool optional, struct error *e)
+static int take(struct handoff *h, const char *kind, const char *title, const char *path, bool optional,
+                struct error *e)
 {
 	struct buf content;
 	struct error why;
@@ -260,15 +262,16 @@ static int take_certificates(struct handoff *h, const struct conf *c, unsigned d
 	for (size_t i = 0; i < c->certificate_count; i++) {
 		const struct conf_certificate *cert = &c->certificates[i];
 		if (due & DUE_KEYS) {
-			if (take(h, "key", cert->title, cert->set.key, true, e) == -1 || check_secret(h, cert->set.key, e) == -1)
+			if (take(h, "key", cert->title, cert->set.key, true, e) == -1 ||
+			    check_secret(h, cert->set.key, e) == -1)
 				return -1;
 			continue;
 		}
 		/* TLS that cannot work is not offered: without its key a chain is of no use */
 		const int fd = open(cert->set.key, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 		if (fd == -1) {
-			if (problem(h, e, "certificate \"%s\" cannot be used: %s: cannot be opened: %s", cert->title, cert->set.key,
-			            strerror(errno)) == -1)
+			if (problem(h, e, "certificate \"%s\" cannot be used: %s: cannot be opened: %s", cert->title,
+			            cert->set.key, strerror(errno)) == -1)
 				return -1;
 			continue;
 		}
@@ -359,12 +362,14 @@ static int pack_into(int fd, const struct handoff *h, struct error *e)
 	for (size_t i = 0; i < h->count; i++)
 		total += h->blobs[i].n;
 	if (total > HANDOFF_MAX / 2 || h->count > BLOBS_MAX)
-		return error_set(e, ERROR_INPUT, "the files of a role are larger than %u MiB together", HANDOFF_MAX / 2 >> 20);
+		return error_set(e, ERROR_INPUT, "the files of a role are larger than %u MiB together",
+		                 HANDOFF_MAX / 2 >> 20);
 	if (write_all(fd, magic, sizeof magic, e) == -1 || write_all(fd, &count, sizeof count, e) == -1)
 		return -1;
 	for (size_t i = 0; i < h->count; i++) {
 		const struct blob *b = &h->blobs[i];
-		const struct entry_head head = { (uint32_t)strlen(b->kind), (uint32_t)strlen(b->title), (uint32_t)b->n };
+		const struct entry_head head = { (uint32_t)strlen(b->kind), (uint32_t)strlen(b->title),
+			                         (uint32_t)b->n };
 		if (write_all(fd, &head, sizeof head, e) == -1 || write_all(fd, b->kind, head.kind, e) == -1 ||
 		    write_all(fd, b->title, head.title, e) == -1 || write_all(fd, b->bytes, b->n, e) == -1)
 			return -1;
@@ -409,7 +414,8 @@ static int unpack_from(struct handoff *h, struct view v, struct error *e)
 {
 	struct view piece, kind, title, content;
 	uint32_t count;
-	if (!cut(&v, sizeof magic, &piece) || memcmp(piece.p, magic, sizeof magic) != 0 || !cut(&v, sizeof count, &piece))
+	if (!cut(&v, sizeof magic, &piece) || memcmp(piece.p, magic, sizeof magic) != 0 ||
+	    !cut(&v, sizeof count, &piece))
 		return broken(e);
 	memcpy(&count, piece.p, sizeof count);
 	if (count > BLOBS_MAX)
@@ -419,8 +425,8 @@ static int unpack_from(struct handoff *h, struct view v, struct error *e)
 		if (!cut(&v, sizeof head, &piece))
 			return broken(e);
 		memcpy(&head, piece.p, sizeof head);
-		if (head.kind == 0 || head.kind > KIND_MAX || head.title > TITLE_MAX || head.size > BLOB_MAX || !cut(&v, head.kind, &kind) ||
-		    !cut(&v, head.title, &title) || !cut(&v, head.size, &content))
+		if (head.kind == 0 || head.kind > KIND_MAX || head.title > TITLE_MAX || head.size > BLOB_MAX ||
+		    !cut(&v, head.kind, &kind) || !cut(&v, head.title, &title) || !cut(&v, head.size, &content))
 			return broken(e);
 		if (memchr(kind.p, '\0', kind.n) || (title.n && memchr(title.p, '\0', title.n)))
 			return broken(e);

@@ -1,8 +1,8 @@
 /* handoff.h - files as bytes: what `super` reads from disk on behalf of roles that may open nothing.
  *
- * A handoff is a set of named blobs packed into one sealed memory file (memfd).  The child copies it out and closes it, so
- * that what is secret in it can be wiped; no role keeps a descriptor from which it could be read again.
- * Names: "config" (the text), "config_path", "chain:TITLE" (PEM), "key:TITLE" (PEM; for `keys` only), "trust" (PEM bundle),
+ * A handoff is a set of named blobs packed into one sealed memory file (memfd).  The child copies it out and closes it,
+ * so that what is secret in it can be wiped; no role keeps a descriptor from which it could be read again.
+ * Names: "config" (the text), "config_path", "chain:TITLE" (PEM), "key:TITLE" (PEM; for `keys` only), "trust" (bundle),
  * "users:DOMAIN", "auth:DOMAIN" and "auth:" for the route (for `send` only), "resolv.conf", "hosts".
  */
 #ifndef CONF_HANDOFF_H
@@ -15,18 +15,19 @@
 struct handoff;
 
 /* What may be in it is decided by the role's name ("receive", "keys", ...): the caller never gets more than its due:
- * all config, config_path; keys: key; receive: chain, users; send: auth, trust; resolve: resolv.conf, hosts; local: users.
+ * all: config, config_path; keys: key; receive: chain, users; send: auth, trust; resolve: resolv.conf, hosts;
+ * local: users.
  * The text and path are those that conf was parsed from, so that all roles of a generation see the same even when the
  * file changes meanwhile; config_path is not looked at.
- * -1: a list of users or credentials that cannot be read (without it, mail would be judged or sent wrongly); e says the
- * file and why.  A key, chain or trust bundle that cannot be read is only a problem: its blob is missing and that TLS is
- * not offered.  receive gets no chain whose key cannot be opened either. */
+ * -1: a list of users or credentials that cannot be read (without it, mail would be judged or sent wrongly); e says
+ * the file and why.  A key, chain or trust bundle that cannot be read is only a problem: its blob is missing and that
+ * TLS is not offered.  receive gets no chain whose key cannot be opened either. */
 int handoff_read(struct handoff **, const struct conf *, const char *config_path, const char *role, struct error *);
 int handoff_pack(const struct handoff *, struct error *);             /* a new sealed memfd, or -1 */
 int handoff_unpack(struct handoff **, int fd, struct error *);        /* checks every length; closes fd */
 void handoff_free(struct handoff *);                                  /* wiped */
-/* Problems met by handoff_read, for the log: at most max; returns how many there are.  Texts live as long as the handoff;
- * they do not travel with it. */
+/* Problems met by handoff_read, for the log: at most max; returns how many there are.  Texts live as long as the
+ * handoff; they do not travel with it. */
 size_t handoff_problems(const struct handoff *, const char **texts, size_t max);
 /* The blob, or a view with p NULL when there is none. */
 struct view handoff_get(const struct handoff *, const char *kind, const char *title);

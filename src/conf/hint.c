@@ -40,7 +40,8 @@ static void consider(struct nearest *best, struct view typed, const char *name)
 {
 	const struct view v = view_cstr(name);
 	const unsigned d = v.n ? distance(typed, v) : NAME_MAX_OCTETS;
-	/* a third of the word may be wrong: one letter of three, two of six; a beginning of three letters is a guess too */
+	/* a third of the word may be wrong: one letter of three, two of six; a beginning of three letters is a guess
+	 * too */
 	const bool near = d <= (v.n + 2) / 3 || (typed.n >= 3 && view_starts_nocase(v, typed));
 	if (near && d < best->distance)
 		*best = (struct nearest){ name, d };

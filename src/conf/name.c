@@ -65,7 +65,8 @@ const char *conf_domain_ascii(struct view text, char to[CONF_DOMAIN_SIZE])
 	memcpy(input, text.p, text.n);
 	input[text.n] = '\0';
 	/* non-transitional UTS 46: maps upper case and width, keeps sharp s (RFC 5895, RFC 6531 3.2) */
-	const int rc = idn2_lookup_u8((const uint8_t *)input, (uint8_t **)&alabels, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL);
+	const int rc =
+		idn2_lookup_u8((const uint8_t *)input, (uint8_t **)&alabels, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL);
 	const char *result = NULL;
 	if (rc == IDN2_OK && alabels && strlen(alabels) < CONF_DOMAIN_SIZE && valid(view_cstr(alabels))) {
 		memcpy(to, alabels, strlen(alabels) + 1);

@@ -43,7 +43,8 @@ static enum token bad_octet(struct scan *s, char c)
 {
 	const unsigned char u = (unsigned char)c;
 	if (c == '/' || c == ';')
-		REFUSE(s, s->line, "'%c' outside quotes; comments begin with #, and a value that holds it is written in quotes", c);
+		REFUSE(s, s->line,
+		       "'%c' outside quotes; comments begin with #, and a value that holds it is written in quotes", c);
 	else if (c == '+')
 		REFUSE(s, s->line, "+= is not used here; write the whole list once, as NAME = {\"...\", \"...\"}");
 	else if (c == '$')
@@ -53,17 +54,21 @@ static enum token bad_octet(struct scan *s, char c)
 	else if (u > ' ' && u < 127)
 		REFUSE(s, s->line, "'%c' outside quotes; write the value in quotes", c);
 	else
-		REFUSE(s, s->line, "an octet with the value %u outside quotes; only printable ASCII may stand there", u);
+		REFUSE(s, s->line, "an octet with the value %u outside quotes; only printable ASCII may stand there",
+		       u);
 	return TOKEN_BAD;
 }
 
-/* Length of the UTF-8 sequence at p, 0 when it is none (RFC 3629 section 4): what gets into headers and logs is text. */
+/* Length of the UTF-8 sequence at p, 0 when it is none (RFC 3629 section 4): what gets into headers and logs is text.
+ */
 static size_t utf8_length(struct view v)
 {
 	const unsigned char *p = (const unsigned char *)v.p;
-	const size_t n = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] <= 0xdf ? 2 : p[0] >= 0xe0 && p[0] <= 0xef ? 3
-	                                               : p[0] >= 0xf0 && p[0] <= 0xf4                      ? 4
-	                                                                                                   : 0;
+	const size_t n = p[0] < 0x80                    ? 1
+	                 : p[0] >= 0xc2 && p[0] <= 0xdf ? 2
+	                 : p[0] >= 0xe0 && p[0] <= 0xef ? 3
+	                 : p[0] >= 0xf0 && p[0] <= 0xf4 ? 4
+	                                                : 0;
 	if (n > v.n)
 		return 0;
 	for (size_t i = 1; i < n; i++)
@@ -111,7 +116,8 @@ static enum token string(struct scan *s)
 			return TOKEN_BAD;
 		}
 		if (s->n + n > CONF_VALUE_MAX) {
-			REFUSE(s, s->line, "a string of more than %d octets; is its closing quote missing?", CONF_VALUE_MAX);
+			REFUSE(s, s->line, "a string of more than %d octets; is its closing quote missing?",
+			       CONF_VALUE_MAX);
 			return TOKEN_BAD;
 		}
 		memcpy(s->value + s->n, s->text.p + s->at, n);
@@ -147,7 +153,8 @@ static bool skip(struct scan *s)
 			s->line++;
 		} else if (c == '\n') {
 			s->line++;
-		} else if (c != ' ' && c != '\t' && !(c == '\r' && s->at + 1 < s->text.n && s->text.p[s->at + 1] == '\n')) {
+		} else if (c != ' ' && c != '\t' &&
+		           !(c == '\r' && s->at + 1 < s->text.n && s->text.p[s->at + 1] == '\n')) {
 			return true;
 		}
 	}
@@ -167,7 +174,10 @@ static enum token next(struct scan *s)
 	case '=':
 	case ',':
 		s->at++;
-		return s->token = c == '{' ? TOKEN_OPEN : c == '}' ? TOKEN_CLOSE : c == '=' ? TOKEN_EQUALS : TOKEN_COMMA;
+		return s->token = c == '{'   ? TOKEN_OPEN
+		                  : c == '}' ? TOKEN_CLOSE
+		                  : c == '=' ? TOKEN_EQUALS
+		                             : TOKEN_COMMA;
 	case '"':
 	case '\'':
 		return s->token = string(s);
@@ -233,7 +243,8 @@ static int list(struct scan *s, struct outline *o, const struct conf_row *row, s
 		case TOKEN_STRING:
 			break;
 		default:
-			return REFUSE(s, s->token_line, "%s: the list is broken; write %s = {\"...\", \"...\"}", row->name, row->name);
+			return REFUSE(s, s->token_line, "%s: the list is broken; write %s = {\"...\", \"...\"}",
+			              row->name, row->name);
 		}
 		if (add_item(s, o, set) == -1)
 			return -1;
@@ -245,13 +256,15 @@ static int list(struct scan *s, struct outline *o, const struct conf_row *row, s
 		case TOKEN_COMMA:
 			break;
 		default:
-			return REFUSE(s, s->token_line, "%s: after an item comes a comma, or } at the list's end", row->name);
+			return REFUSE(s, s->token_line, "%s: after an item comes a comma, or } at the list's end",
+			              row->name);
 		}
 	}
 }
 
 /* What stands behind the name; `line` is the name's. */
-static int setting(struct scan *s, struct outline *o, struct outline_section *in, const struct conf_row *row, unsigned line)
+static int setting(struct scan *s, struct outline *o, struct outline_section *in, const struct conf_row *row,
+                   unsigned line)
 {
 	struct outline_setting *set = &in->settings[row - &conf_rows[conf_kinds[in->tag].first]];
 	if (set->line)
@@ -272,7 +285,8 @@ static int setting(struct scan *s, struct outline *o, struct outline_section *in
 	case TOKEN_OPEN:
 		if (row->type == CONF_TYPE_LIST)
 			return list(s, o, row, set);
-		return REFUSE(s, line, "%s takes one value, not a list; write %s = VALUE without braces", row->name, row->name);
+		return REFUSE(s, line, "%s takes one value, not a list; write %s = VALUE without braces", row->name,
+		              row->name);
 	default:
 		return REFUSE(s, line, "%s has no value; write %s = VALUE", row->name, row->name);
 	}
@@ -304,10 +318,14 @@ static int section_body(struct scan *s, struct outline *o, struct outline_sectio
 		case TOKEN_WORD:
 			break;
 		case TOKEN_END:
-			return REFUSE(s, in->line, "the section %s that begins here is never closed; write } behind its last setting",
-			              conf_kinds[in->tag].word);
+			return REFUSE(
+				s, in->line,
+				"the section %s that begins here is never closed; write } behind its last setting",
+				conf_kinds[in->tag].word);
 		default:
-			return REFUSE(s, s->token_line, "inside a section stand lines like NAME = VALUE; names are written without quotes");
+			return REFUSE(
+				s, s->token_line,
+				"inside a section stand lines like NAME = VALUE; names are written without quotes");
 		}
 		const unsigned line = s->token_line;
 		snprintf(name, sizeof name, "%.64s", s->value);
@@ -315,7 +333,8 @@ static int section_body(struct scan *s, struct outline *o, struct outline_sectio
 		if (next(s) == TOKEN_BAD)
 			return -1;
 		if (!row && s->token != TOKEN_EQUALS && conf_tag_find(view_cstr(name)) != CONF_TAG_END)
-			return REFUSE(s, line, "sections do not stand inside each other; close %s (line %u) with } first",
+			return REFUSE(s, line,
+			              "sections do not stand inside each other; close %s (line %u) with } first",
 			              conf_kinds[in->tag].word, in->line);
 		if (!row)
 			return unknown(s, in->tag, name, line, false);
@@ -329,16 +348,19 @@ static int section(struct scan *s, struct outline *o, enum conf_tag tag, unsigne
 {
 	const struct conf_kind *kind = &conf_kinds[tag];
 	if (s->token == TOKEN_EQUALS)
-		return REFUSE(s, line, "%s is a section; write %s %s{ ... }", kind->word, kind->word, kind->titled ? "\"title\" " : "");
+		return REFUSE(s, line, "%s is a section; write %s %s{ ... }", kind->word, kind->word,
+		              kind->titled ? "\"title\" " : "");
 	const struct outline_section *before = kind->many ? NULL : outline_find(o, tag, 0);
 	if (before)
-		return REFUSE(s, line, "section %s again (first in line %u); write all its settings in one", kind->word, before->line);
+		return REFUSE(s, line, "section %s again (first in line %u); write all its settings in one", kind->word,
+		              before->line);
 	struct outline_section *in = add_section(o, tag, line);
 	if (!in)
 		return out_of_memory(s);
 	if (kind->titled) {
 		if ((s->token != TOKEN_STRING && s->token != TOKEN_WORD) || s->n == 0)
-			return REFUSE(s, line, "a section %s needs a title; write %s \"title\" { ... }", kind->word, kind->word);
+			return REFUSE(s, line, "a section %s needs a title; write %s \"title\" { ... }", kind->word,
+			              kind->word);
 		if ((in->title = strdup(s->value)) == NULL)
 			return out_of_memory(s);
 		if (next(s) == TOKEN_BAD)
@@ -366,9 +388,11 @@ static int top(struct scan *s, struct outline *o)
 		case TOKEN_CLOSE:
 			return REFUSE(s, s->token_line, "a } that closes nothing; remove it");
 		case TOKEN_STRING:
-			return REFUSE(s, s->token_line, "a string where a name should stand; names are written without quotes");
+			return REFUSE(s, s->token_line,
+			              "a string where a name should stand; names are written without quotes");
 		default:
-			return REFUSE(s, s->token_line, "a name should stand here; write NAME = VALUE or SECTION { ... }");
+			return REFUSE(s, s->token_line,
+			              "a name should stand here; write NAME = VALUE or SECTION { ... }");
 		}
 		const unsigned line = s->token_line;
 		const struct conf_row *row = conf_row_find(CONF_TAG_GLOBAL, view_of(s->value, s->n));
@@ -377,7 +401,8 @@ static int top(struct scan *s, struct outline *o)
 		if (next(s) == TOKEN_BAD)
 			return -1;
 		if (!row && tag == CONF_TAG_END)
-			return unknown(s, CONF_TAG_GLOBAL, name, line, s->token != TOKEN_EQUALS && s->token != TOKEN_END);
+			return unknown(s, CONF_TAG_GLOBAL, name, line,
+			               s->token != TOKEN_EQUALS && s->token != TOKEN_END);
 		if ((row ? setting(s, o, &o->sections[0], row, line) : section(s, o, tag, line)) == -1)
 			return -1;
 	}
@@ -412,8 +437,8 @@ static int check_titles(const struct scan *s, const struct outline *o)
 	free(sorted);
 	if (!again)
 		return 0;
-	return REFUSE(s, again->line, "%s \"%.100s\" again (first in line %u); keep one of the two", conf_kinds[again->tag].word,
-	              again->title, first->line);
+	return REFUSE(s, again->line, "%s \"%.100s\" again (first in line %u); keep one of the two",
+	              conf_kinds[again->tag].word, again->title, first->line);
 }
 
 int outline_read(struct outline *o, struct view text, const char *path, struct error *e)
@@ -421,7 +446,8 @@ int outline_read(struct outline *o, struct view text, const char *path, struct e
 	struct scan s = { .text = text, .line = 1, .path = path, .e = e };
 	*o = (struct outline){ 0 };
 	if (text.n > CONF_TEXT_MAX)
-		return error_set(e, ERROR_INPUT, "%s: larger than %u MiB; this is no configuration", path, CONF_TEXT_MAX >> 20);
+		return error_set(e, ERROR_INPUT, "%s: larger than %u MiB; this is no configuration", path,
+		                 CONF_TEXT_MAX >> 20);
 	/* a NUL would end the text for libconfuse, but not for us: it must not hide in a comment */
 	const size_t nul = view_find(text, '\0');
 	for (size_t i = 0; i < nul && nul < text.n; i++)

@@ -1,9 +1,10 @@
 /* outline.h - the shape of a configuration file: which settings stand where, before libconfuse reads the values.
  *
- * libconfuse lets a repeated setting or section win in silence, expands ${VARIABLES}, follows SECTION|SETTING paths, eats
- * characters it does not know and miscounts lines behind some comments.  So the text is first held against a smaller
- * language, in which all of that is refused with the line where it stands: names, `=`, values in "" or '' or bare words,
- * lists in braces, sections in braces, comments from # to the end of the line.  What passes means the same to libconfuse.
+ * libconfuse lets a repeated setting or section win in silence, expands ${VARIABLES}, follows SECTION|SETTING paths,
+ * eats characters it does not know and miscounts lines behind some comments.  So the text is first held against a
+ * smaller language, in which all of that is refused with the line where it stands: names, `=`, values in "" or '' or
+ * bare words, lists in braces, sections in braces, comments from # to the end of the line.  What passes means the same
+ * to libconfuse.
  * Ownership: the outline owns its memory until outline_free; it keeps no pointer into the text.
  */
 #ifndef CONF_OUTLINE_H

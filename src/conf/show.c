@@ -64,8 +64,8 @@ static bool show_section(const struct conf *c, enum conf_tag tag, size_t nth, st
 	const char *title = conf_title(c, tag, nth);
 	bool ok = true;
 	if (kind->word[0])
-		ok = buf_addf(out, "\n%s ", kind->word) && (!title || (add_quoted(out, title) && buf_add(out, VIEW(" ")))) &&
-		     buf_add(out, VIEW("{\n"));
+		ok = buf_addf(out, "\n%s ", kind->word) &&
+		     (!title || (add_quoted(out, title) && buf_add(out, VIEW(" ")))) && buf_add(out, VIEW("{\n"));
 	for (unsigned i = kind->first; i < conf_kinds[tag + 1].first; i++)
 		if (shown(c, nth, i))
 			ok = ok && buf_addf(out, "%s%s = ", kind->word[0] ? "\t" : "", conf_rows[i].name) &&

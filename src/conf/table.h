@@ -26,8 +26,8 @@ enum conf_tag {
 	CONF_TAG_END
 };
 
-/* The number of every setting among all rows: CONF_ROW_LISTENER_tls; they run from 0.  CONF_FIRST_LISTENER is the number
- * of the section's first one (its second name only steps back, so that the first setting gets that number). */
+/* The number of every setting among all rows: CONF_ROW_LISTENER_tls; they run from 0.  CONF_FIRST_LISTENER is the
+ * number of the section's first one (its second name only steps back, so that the first setting gets that number). */
 enum conf_row_number {
 #define SECTION(TAG, word, titled, many, help) CONF_FIRST_##TAG, CONF_FIRST_BACK_##TAG = CONF_FIRST_##TAG - 1,
 #define SETTING(TAG, name, type, fallback, unit, help) CONF_ROW_##TAG##_##name,

@@ -27,7 +27,8 @@ static int put_choice(unsigned *field, const struct conf_row *row, const char *t
 			*field = i;
 			return 0;
 		}
-	return conf_refuse(spot, "%s = \"%.64s\" is not known; write %s", row->name, text, choices(row, words, sizeof words));
+	return conf_refuse(spot, "%s = \"%.64s\" is not known; write %s", row->name, text,
+	                   choices(row, words, sizeof words));
 }
 
 static int put_flag(bool *field, const struct conf_row *row, const char *text, const struct conf_spot *spot)
@@ -58,9 +59,10 @@ static int put_quantity(uint64_t *field, const struct conf_row *row, const char 
 	const char *least, *most;
 	uint64_t number, low, high;
 	if (!quantity(row->type, view_cstr(text), &number)) {
-		const char *right = row->type == CONF_TYPE_SIZE       ? "write octets like 52428800 or 50M (K, M, G, T)"
-		                    : row->type == CONF_TYPE_DURATION ? "write a number and its unit, like 30s, 5m, 4h or 5d"
-		                                                      : "write a plain number";
+		const char *right = row->type == CONF_TYPE_SIZE ? "write octets like 52428800 or 50M (K, M, G, T)"
+		                    : row->type == CONF_TYPE_DURATION
+		                            ? "write a number and its unit, like 30s, 5m, 4h or 5d"
+		                            : "write a plain number";
 		return conf_refuse(spot, "%s = \"%.64s\" is no %s; %s", row->name, text,
 		                   row->type == CONF_TYPE_SIZE       ? "size"
 		                   : row->type == CONF_TYPE_DURATION ? "duration"
@@ -88,7 +90,8 @@ static int put_path(const char **field, const struct conf_row *row, const char *
 	if (text[0] == '/' || text[0] == '\0' || folder[0] == '\0')
 		return put_text(field, text, arena, spot);
 	if (snprintf(joined, sizeof joined, "%s%s", folder, text) > CONF_VALUE_MAX)
-		return conf_refuse(spot, "%s: the path is longer than %d octets together with its folder", row->name, CONF_VALUE_MAX);
+		return conf_refuse(spot, "%s: the path is longer than %d octets together with its folder", row->name,
+		                   CONF_VALUE_MAX);
 	return put_text(field, joined, arena, spot);
 }
 

@@ -54,14 +54,17 @@ static void warn_global(struct warnings *w)
 			     fleeting[i]);
 	if (!strchr(g->hostname, '.'))
 		warn(w, conf_line(w->c, 0, CONF_ROW_GLOBAL_hostname),
-		     "hostname \"%s\" is not a full domain name; many servers refuse mail from such a name (RFC 5321 2.3.5)", g->hostname);
+		     "hostname \"%s\" is not a full domain name; many servers refuse mail from such a name (RFC 5321 2.3.5)",
+		     g->hostname);
 	if (g->sandbox == CONF_OFF)
-		warn(w, conf_line(w->c, 0, CONF_ROW_GLOBAL_sandbox), "sandbox = off: a broken role is not confined; for debugging only");
+		warn(w, conf_line(w->c, 0, CONF_ROW_GLOBAL_sandbox),
+		     "sandbox = off: a broken role is not confined; for debugging only");
 	if (g->message_size_limit < RFC_CONTENT_MIN)
 		warn(w, conf_line(w->c, 0, CONF_ROW_GLOBAL_message_size_limit),
 		     "message_size_limit is under 64K, which every server should take (RFC 5321 4.5.3.1.7)");
 	if (g->lifetime < g->retry_min)
-		warn(w, conf_line(w->c, 0, CONF_ROW_GLOBAL_lifetime), "lifetime is shorter than retry_min: no message is ever tried twice");
+		warn(w, conf_line(w->c, 0, CONF_ROW_GLOBAL_lifetime),
+		     "lifetime is shorter than retry_min: no message is ever tried twice");
 	if (g->delay_warning && g->delay_warning >= g->lifetime)
 		warn(w, conf_line(w->c, 0, CONF_ROW_GLOBAL_delay_warning),
 		     "delay_warning is not shorter than lifetime: no sender is ever told of a delay");
@@ -95,10 +98,12 @@ static void warn_switches(struct warnings *w, size_t nth)
 		     l->title);
 	if (l->set.ehlo_after_tls == CONF_EHLO_OPTIONAL)
 		warn(w, conf_line(w->c, nth, CONF_ROW_LISTENER_ehlo_after_tls),
-		     "listener \"%s\": ehlo_after_tls = optional serves clients that break RFC 3207 section 4.2", l->title);
+		     "listener \"%s\": ehlo_after_tls = optional serves clients that break RFC 3207 section 4.2",
+		     l->title);
 	if (l->set.bare_newlines == CONF_BARE_NORMALISE)
 		warn(w, conf_line(w->c, nth, CONF_ROW_LISTENER_bare_newlines),
-		     "listener \"%s\": bare_newlines = normalise alters messages, and with them their signatures", l->title);
+		     "listener \"%s\": bare_newlines = normalise alters messages, and with them their signatures",
+		     l->title);
 	if (l->set.recipients < RFC_RECIPIENTS_MIN)
 		warn(w, conf_line(w->c, nth, CONF_ROW_LISTENER_recipients),
 		     "listener \"%s\": every server should take 100 recipients (RFC 5321 4.5.3.1.8)", l->title);
@@ -121,19 +126,28 @@ static void warn_listener(struct warnings *w, size_t nth)
 	}
 	/* RFC 3207 section 4: a publicly-referenced server must not require STARTTLS */
 	if (mx && l->set.tls == CONF_LISTENER_REQUIRED)
-		warn(w, tls_line, "listener \"%s\": tls = required on port 25 refuses mail from servers without TLS, which RFC 3207 section 4 "
-		                  "forbids a public MX; starttls is usual", l->title);
+		warn(w, tls_line,
+		     "listener \"%s\": tls = required on port 25 refuses mail from servers without TLS, which RFC 3207 section 4 "
+		     "forbids a public MX; starttls is usual",
+		     l->title);
 	if (mx && l->set.tls == CONF_LISTENER_IMPLICIT)
-		warn(w, tls_line, "listener \"%s\": no server speaks implicit TLS to port 25; starttls is usual", l->title);
-	if (l->set.tls == CONF_LISTENER_NONE && w->c->memory->tls_defaulted && !conf_given(w->c, nth, CONF_ROW_LISTENER_tls))
-		warn(w, l->line, "listener \"%s\": there is no certificate, so TLS is not offered; write certificate \"default\" { ... }, or "
-		                 "tls = none to say that it is meant", l->title);
+		warn(w, tls_line, "listener \"%s\": no server speaks implicit TLS to port 25; starttls is usual",
+		     l->title);
+	if (l->set.tls == CONF_LISTENER_NONE && w->c->memory->tls_defaulted &&
+	    !conf_given(w->c, nth, CONF_ROW_LISTENER_tls))
+		warn(w, l->line,
+		     "listener \"%s\": there is no certificate, so TLS is not offered; write certificate \"default\" { ... }, or "
+		     "tls = none to say that it is meant",
+		     l->title);
 	else if (l->set.tls == CONF_LISTENER_NONE && open)
 		warn(w, tls_line, "listener \"%s\": all mail comes in clear; starttls is usual", l->title);
 	if (l->set.tls == CONF_LISTENER_NONE && conf_given(w->c, nth, CONF_ROW_LISTENER_certificate))
-		warn(w, conf_line(w->c, nth, CONF_ROW_LISTENER_certificate), "listener \"%s\": tls = none shows no certificate", l->title);
+		warn(w, conf_line(w->c, nth, CONF_ROW_LISTENER_certificate),
+		     "listener \"%s\": tls = none shows no certificate", l->title);
 	if (l->set.lmtp && open)
-		warn(w, l->line, "listener \"%s\": LMTP is for a local server, but this address can be reached from everywhere", l->title);
+		warn(w, l->line,
+		     "listener \"%s\": LMTP is for a local server, but this address can be reached from everywhere",
+		     l->title);
 	warn_switches(w, nth);
 }
 
@@ -143,14 +157,17 @@ static void warn_hop(struct warnings *w, const char *what, const struct conf_hop
 	const enum conf_delivery_kind kind = hop->delivery.kind;
 	if (kind == CONF_DELIVER_MX || kind == CONF_DELIVER_SMTP || kind == CONF_DELIVER_LMTP) {
 		if (hop->tls == CONF_TLS_ENCRYPT && hop->auth_file[0])
-			warn(w, conf_line(w->c, nth, tls_row), "%s: auth with tls = encrypt shows the password to whoever answers; verify is usual",
+			warn(w, conf_line(w->c, nth, tls_row),
+			     "%s: auth with tls = encrypt shows the password to whoever answers; verify is usual",
 			     what);
 		return;
 	}
 	if (hop->source[0])
-		warn(w, conf_line(w->c, nth, source_row), "%s: source has no effect, because the delivery makes no connection", what);
+		warn(w, conf_line(w->c, nth, source_row),
+		     "%s: source has no effect, because the delivery makes no connection", what);
 	if (conf_given(w->c, nth, tls_row))
-		warn(w, conf_line(w->c, nth, tls_row), "%s: tls has no effect, because the delivery makes no connection", what);
+		warn(w, conf_line(w->c, nth, tls_row),
+		     "%s: tls has no effect, because the delivery makes no connection", what);
 }
 
 static void warn_certificates(struct warnings *w)
@@ -160,7 +177,8 @@ static void warn_certificates(struct warnings *w)
 		for (size_t k = 0; k < w->c->listener_count; k++)
 			used = used || w->c->listeners[k].certificate == i;
 		if (!used)
-			warn(w, w->c->certificates[i].line, "certificate \"%s\" is shown by no listener", w->c->certificates[i].title);
+			warn(w, w->c->certificates[i].line, "certificate \"%s\" is shown by no listener",
+			     w->c->certificates[i].title);
 	}
 }
 
@@ -176,7 +194,8 @@ static void warn_relay(struct warnings *w)
 			continue;
 		open = true;
 		warn(w, line, "relay: whoever sends from %s may send anywhere through us%s", c->relay.from.items[i],
-		     n->prefix < broad ? ", and that is more than one site: near an open relay" : "; is the whole network yours?");
+		     n->prefix < broad ? ", and that is more than one site: near an open relay"
+		                       : "; is the whole network yours?");
 	}
 	if (open && c->route_hop.delivery.kind == CONF_DELIVER_MX)
 		warn(w, conf_line(c, 0, CONF_ROW_ROUTE_deliver),
@@ -195,7 +214,8 @@ static void warn_whole(struct warnings *w)
 		warn(w, 1, "there is no domain and no relay network: every recipient is refused");
 	/* RFC 5321 4.5.1: mail for Postmaster without a domain must find somebody */
 	if (c->domain_count && !mailbox && c->global.postmaster[0] == '\0')
-		warn(w, 1, "mail for Postmaster goes nowhere that a person reads; write postmaster = \"user@domain\" or \"maildir:/path\"");
+		warn(w, 1,
+		     "mail for Postmaster goes nowhere that a person reads; write postmaster = \"user@domain\" or \"maildir:/path\"");
 }
 
 size_t conf_warnings(const struct conf *c, struct conf_warning *to, size_t max)

@@ -33,7 +33,7 @@ struct row {
 };
 
 static const struct row rows[EVENT_END] = {
-#define EVENT(id, name_, level_, keys_, help_)                                                                         \
+#define EVENT(id, name_, level_, keys_, help_) \
 	[EVENT_##id] = { .name = name_, .keys = keys_, .help = help_, .level = EVENT_##level_ },
 #include "spec/events.def"
 };
@@ -162,7 +162,8 @@ static void put_value(struct line *l, struct view v)
 {
 	if (v.n <= VALUE_MAX_OCTETS && plain(v) && put(l, v.p, v.n))
 		return;
-	/* without room for both quotes there is no value; the reserve holds the dots and the closing quote of a cut one */
+	/* without room for both quotes there is no value; the reserve holds the dots and the closing quote of a cut one
+	 */
 	if (!put(l, "\"", 1))
 		return;
 	const size_t start = l->n;
@@ -221,8 +222,8 @@ static void put_time(struct line *l, int64_t wall_ms)
 	const int month = (int)(shifted < 10 ? shifted + 3 : shifted - 9);
 	const long long year = (long long)(year_of_era + era * 400 + (month <= 2));
 	char text[48];
-	snprintf(text, sizeof text, "%04lld-%02d-%02dT%02d:%02d:%02d.%03dZ", year, month, day, (int)(seconds / 3600 % 24),
-	         (int)(seconds / 60 % 60), (int)(seconds % 60), (int)(ms % 1000));
+	snprintf(text, sizeof text, "%04lld-%02d-%02dT%02d:%02d:%02d.%03dZ", year, month, day,
+	         (int)(seconds / 3600 % 24), (int)(seconds / 60 % 60), (int)(seconds % 60), (int)(ms % 1000));
 	put_word(l, "time", text);
 }
 

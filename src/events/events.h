@@ -35,14 +35,15 @@ struct event_field {
 
 struct events; /* an emitter */
 
-/* role: printed as role=... (borrowed); fd: where lines go (borrowed; -1: nowhere, only counted); counters: EVENT_COUNTERS
- * counters of this process in shared memory (borrowed; NULL: private): one per event, and the last one counts lines that
- * were dropped.  They only grow and are updated atomically.  NULL when memory is out.
+/* role: printed as role=... (borrowed); fd: where lines go (borrowed; -1: nowhere, only counted); counters:
+ * EVENT_COUNTERS counters of this process in shared memory (borrowed; NULL: private): one per event, and the last one
+ * counts lines that were dropped.  They only grow and are updated atomically.  NULL when memory is out.
  * fd should be O_NONBLOCK (or a socket); else each line is preceded by poll, which only our own threads cannot race. */
 #define EVENT_COUNTERS (EVENT_END + 1)
 struct events *events_new(const struct env *, const char *role, int fd, enum event_level least, uint64_t *counters);
 void events_free(struct events *);
-/* Counts, and writes the line if its level is at least that of events_new.  errno stays.  ev NULL: only checks the keys. */
+/* Counts, and writes the line if its level is at least that of events_new.  errno stays.  ev NULL: only checks the
+ * keys. */
 void events_emit(struct events *, enum event, const struct event_field *, size_t n);
 #define EMIT(ev, id, ...)                                                                                              \
 	do {                                                                                                           \

@@ -27,8 +27,9 @@ static bool first_of_role(const char *const roles[], size_t i)
 
 bool events_prometheus(const uint64_t *const counters[], const char *const roles[], size_t n, struct buf *to)
 {
-	bool ok = buf_add(to, VIEW("# HELP postrider_events_total Log events, counted whether or not their line was written\n"
-	                           "# TYPE postrider_events_total counter\n"));
+	bool ok = buf_add(
+		to, VIEW("# HELP postrider_events_total Log events, counted whether or not their line was written\n"
+	                 "# TYPE postrider_events_total counter\n"));
 	for (size_t e = EVENT_NONE + 1; e < EVENT_END; e++)
 		for (size_t i = 0; i < n; i++) {
 			const uint64_t total = first_of_role(roles, i) ? sum(counters, roles, n, i, e) : 0;
@@ -37,8 +38,9 @@ bool events_prometheus(const uint64_t *const counters[], const char *const roles
 				ok = ok && buf_addf(to, "postrider_events_total{event=\"%s\",role=\"%s\"} %llu\n",
 				                    event_name((enum event)e), roles[i], (unsigned long long)total);
 		}
-	ok = ok && buf_add(to, VIEW("# HELP postrider_log_lines_dropped_total Lines lost because the log's reader was slow\n"
-	                            "# TYPE postrider_log_lines_dropped_total counter\n"));
+	ok = ok &&
+	     buf_add(to, VIEW("# HELP postrider_log_lines_dropped_total Lines lost because the log's reader was slow\n"
+	                      "# TYPE postrider_log_lines_dropped_total counter\n"));
 	for (size_t i = 0; i < n; i++)
 		if (first_of_role(roles, i))
 			ok = ok && buf_addf(to, "postrider_log_lines_dropped_total{role=\"%s\"} %llu\n", roles[i],

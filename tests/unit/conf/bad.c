@@ -74,15 +74,23 @@ static const struct bad {
 	{ BASE "sandbox = maybe\n", 4, { "sandbox = \"maybe\" is not known", "on or off" } },
 	{ BASE "trust = \"\"\n", 4, { "trust is empty", "remove the line" } },
 	{ "hostname = \"\"\nspool = \"/s\"\ncontrol = \"/c\"\n", 1, { "hostname is empty" } },
-	{ BASE "listener mx { address = \"127.0.0.1:1\"\n tls = startls }\n", 5, { "none, starttls, required or implicit" } },
+	{ BASE "listener mx { address = \"127.0.0.1:1\"\n tls = startls }\n",
+	  5,
+	  { "none, starttls, required or implicit" } },
 	{ BASE "listener mx { address = \"127.0.0.1:1\"\n tls = none lmtp = perhaps }\n", 5, { "true or false" } },
-	{ BASE "listener mx { address = \"127.0.0.1:1\" tls = none\n recipient = 5 }\n", 5,
+	{ BASE "listener mx { address = \"127.0.0.1:1\" tls = none\n recipient = 5 }\n",
+	  5,
 	  { "no setting recipient in a section listener", "did you mean recipients?" } },
-	{ BASE "listener mx { address = \"127.0.0.1:1\" tls = none\n spool = \"x\" }\n", 5, { "belongs outside any section" } },
+	{ BASE "listener mx { address = \"127.0.0.1:1\" tls = none\n spool = \"x\" }\n",
+	  5,
+	  { "belongs outside any section" } },
 	/* ---- outside sections ---- */
 	{ "hostname = \"my host\"\nspool = \"/s\"\ncontrol = \"/c\"\n", 1, { "no domain name", "mx.example.org" } },
 	{ "hostname = \"192.0.2.1\"\nspool = \"/s\"\ncontrol = \"/c\"\n", 1, { "no domain name" } },
-	{ "hostname = \"b\xc3\xbc" "cher.example\"\nspool = \"/s\"\ncontrol = \"/c\"\n", 1, { "must be ASCII", "xn--bcher-kva.example" } },
+	{ "hostname = \"b\xc3\xbc"
+	  "cher.example\"\nspool = \"/s\"\ncontrol = \"/c\"\n",
+	  1,
+	  { "must be ASCII", "xn--bcher-kva.example" } },
 	{ BASE "resolver = {\"127.0.0.1\",\n\"dns.example.org\"}\n", 5, { "dns.example.org", "is no address" } },
 	{ BASE "postmaster = \"root\"\n", 4, { "neither an address nor a delivery" } },
 	{ BASE "user_prefix = Root\n", 4, { "begins no user's name" } },
@@ -90,26 +98,37 @@ static const struct bad {
 	{ BASE "retry_max = 1m\n", 4, { "shorter than retry_min" } },
 	{ "hostname = \"a.b\"\nspool = \"/s\"\n"
 	  "control = \"/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"\n",
-	  3, { "at most 107 octets" } },
+	  3,
+	  { "at most 107 octets" } },
 	/* ---- certificates and listeners ---- */
 	{ BASE "certificate \"c\" { chain = \"a\" }\n", 4, { "certificate \"c\" has no key" } },
 	{ BASE "certificate \"c\" { chain = \"a\" key = \"\" }\n", 4, { "key is empty" } },
-	{ BASE "certificate c { chain = \"a\" key = \"b\" }\ncertificate \"c\" { chain = \"a\" key = \"b\" }\n", 5,
+	{ BASE "certificate c { chain = \"a\" key = \"b\" }\ncertificate \"c\" { chain = \"a\" key = \"b\" }\n",
+	  5,
 	  { "certificate \"c\" again", "line 4" } },
 	{ BASE "listener \"mx\" {\n tls = none\n}\n", 4, { "listener \"mx\" has no address", "address = {\"...\"}" } },
 	{ BASE "listener mx { address = {} tls = none }\n", 4, { "address is empty" } },
-	{ BASE "listener mx { address = {\"127.0.0.1:1\",\n\"127.0.0.1\"} tls = none }\n", 5, { "no address with a port" } },
+	{ BASE "listener mx { address = {\"127.0.0.1:1\",\n\"127.0.0.1\"} tls = none }\n",
+	  5,
+	  { "no address with a port" } },
 	{ BASE "listener mx { address = \"*:25\" tls = none }\n", 4, { "0.0.0.0:25 and [::]:25" } },
 	{ BASE "listener mx { address = \"localhost:25\" tls = none }\n", 4, { "no address with a port" } },
 	{ BASE "listener mx { address = \"::1:25\" tls = none }\n", 4, { "no address with a port" } },
 	{ BASE "listener mx { address = \"127.0.0.1:0\" tls = none }\n", 4, { "no address with a port" } },
 	{ BASE "listener mx { address = \"127.0.0.1:65536\" tls = none }\n", 4, { "no address with a port" } },
-	{ BASE "listener a { address = \"127.0.0.1:1\" tls = none }\nlistener b { address = \"127.0.0.1:1\" tls = none }\n", 5,
+	{ BASE
+	  "listener a { address = \"127.0.0.1:1\" tls = none }\nlistener b { address = \"127.0.0.1:1\" tls = none }\n",
+	  5,
 	  { "listened on already by listener \"a\"", "line 4" } },
-	{ BASE "listener a { address = {\"127.0.0.1:1\", \"127.0.0.1:1\"} tls = none }\n", 4, { "listened on already" } },
+	{ BASE "listener a { address = {\"127.0.0.1:1\", \"127.0.0.1:1\"} tls = none }\n",
+	  4,
+	  { "listened on already" } },
 	{ BASE "listener a { address = \"127.0.0.1:25\" tls = none lmtp = true }\n", 4, { "RFC 2033" } },
-	{ BASE "listener a { address = \"127.0.0.1:1\"\n tls = starttls }\n", 5, { "no certificate for TLS", "or tls = none" } },
-	{ BASE "certificate c { chain = a key = b }\nlistener a { address = \"127.0.0.1:1\" }\n", 5,
+	{ BASE "listener a { address = \"127.0.0.1:1\"\n tls = starttls }\n",
+	  5,
+	  { "no certificate for TLS", "or tls = none" } },
+	{ BASE "certificate c { chain = a key = b }\nlistener a { address = \"127.0.0.1:1\" }\n",
+	  5,
 	  { "no certificate for TLS", "certificate \"default\"" } },
 	{ BASE "listener a { address = \"127.0.0.1:1\"\n certificate = x }\n", 5, { "certificate \"x\"" } },
 	{ BASE "listener a { address = \"127.0.0.1:1\" tls = none\n certificate = x }\n", 5, { "certificate \"x\"" } },
@@ -119,8 +138,12 @@ static const struct bad {
 	{ BASE "domain \"a..test\" { deliver = discard }\n", 4, { "is no domain name" } },
 	{ BASE "domain \"127.0.0.1\" { deliver = discard }\n", 4, { "is no domain name" } },
 	{ BASE "domain \"*.test\" { deliver = discard }\n", 4, { "is no domain name" } },
-	{ BASE "domain \"a.test\" { deliver = discard }\ndomain \"A.Test\" { deliver = mx }\n", 5, { "again", "line 4" } },
-	{ BASE "domain \"b\xc3\xbc" "cher.example\" { deliver = discard }\n\ndomain \"xn--bcher-kva.example\" { deliver = mx }\n", 6,
+	{ BASE "domain \"a.test\" { deliver = discard }\ndomain \"A.Test\" { deliver = mx }\n",
+	  5,
+	  { "again", "line 4" } },
+	{ BASE "domain \"b\xc3\xbc"
+	       "cher.example\" { deliver = discard }\n\ndomain \"xn--bcher-kva.example\" { deliver = mx }\n",
+	  6,
 	  { "again", "line 4" } },
 	{ BASE "domain a.test { deliver = nowhere }\n", 4, { "is no delivery", "smtp://host:port" } },
 	{ BASE "domain a.test { deliver = \"maildir:mail/%{user}\" }\n", 4, { "absolute path" } },
@@ -253,7 +276,8 @@ static void mutilated_texts_never_crash(void **state)
 				seed ^= seed >> 7;
 				seed ^= seed << 17;
 				static const char odd[] = "{}=\"'#\\$\n ,/*+%|()\0\xff";
-				bent[seed % n] = seed >> 60 < 12 ? odd[(seed >> 32) % (sizeof odd - 1)] : (char)(seed >> 40);
+				bent[seed % n] =
+					seed >> 60 < 12 ? odd[(seed >> 32) % (sizeof odd - 1)] : (char)(seed >> 40);
 			}
 			if (conf_parse(&c, view_of(bent, n), "f", &e) == 0) {
 				char *text = show_text(c);

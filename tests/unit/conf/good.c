@@ -113,7 +113,8 @@ static void tls_by_default_needs_a_certificate(void **state)
 	assert_int_equal(c->listeners[0].set.tls, CONF_LISTENER_NONE);
 	assert_int_equal(c->listeners[0].certificate, UINT_MAX);
 	conf_free(c);
-	c = parse_good(BASE "certificate default { chain = a key = b }\nlistener mx { address = \"127.0.0.1:1\" }\n", "f");
+	c = parse_good(BASE "certificate default { chain = a key = b }\nlistener mx { address = \"127.0.0.1:1\" }\n",
+	               "f");
 	assert_int_equal(c->listeners[0].set.tls, CONF_LISTENER_STARTTLS);
 	assert_string_equal(c->certificates[0].set.chain, "a"); /* no folder in the path: nothing to put before it */
 	conf_free(c);
@@ -122,7 +123,8 @@ static void tls_by_default_needs_a_certificate(void **state)
 static void line_ends_of_windows_are_read(void **state)
 {
 	(void)state;
-	struct conf *c = parse_good("hostname = \"mx.a.test\"\r\nspool = \"/s\" # x\r\n\r\ncontrol = \"/c\"\r\nworkers = 2\r\n", "f");
+	struct conf *c = parse_good(
+		"hostname = \"mx.a.test\"\r\nspool = \"/s\" # x\r\n\r\ncontrol = \"/c\"\r\nworkers = 2\r\n", "f");
 	assert_string_equal(c->global.hostname, "mx.a.test");
 	assert_int_equal(c->global.workers, 2);
 	conf_free(c);
@@ -131,17 +133,37 @@ static void line_ends_of_windows_are_read(void **state)
 static void domains_are_found_in_any_spelling(void **state)
 {
 	(void)state;
-	struct conf *c = parse_good(BASE "domain \"B\xc3\xbc" "cher.Example\" { deliver = discard }\n"
+	struct conf *c = parse_good(BASE "domain \"B\xc3\xbc"
+	                                 "cher.Example\" { deliver = discard }\n"
 	                                 "domain \"xn--fa-hia.example\" { deliver = discard }\n"
-	                                 "domain \"local.test\" { deliver = discard }\n", "f");
+	                                 "domain \"local.test\" { deliver = discard }\n",
+	                            "f");
 	static const struct {
 		const char *name;
 		int nth; /* -1: none */
 	} cases[] = {
-		{ "local.test", 2 }, { "LOCAL.Test", 2 }, { "xlocal.test", -1 }, { "local.tes", -1 }, { "sub.local.test", -1 },
-		{ "local.test.", -1 }, { "", -1 }, { "xn--bcher-kva.example", 0 }, { "XN--BCHER-KVA.example", 0 },
-		{ "b\xc3\xbc" "cher.example", 0 }, { "B\xc3\x9c" "CHER.EXAMPLE", 0 }, { "bu\xcc\x88" "cher.example", 0 },
-		{ "fa\xc3\x9f.example", 1 }, { "fass.example", -1 }, { "[127.0.0.1]", -1 }, { "\xff.example", -1 },
+		{ "local.test", 2 },
+		{ "LOCAL.Test", 2 },
+		{ "xlocal.test", -1 },
+		{ "local.tes", -1 },
+		{ "sub.local.test", -1 },
+		{ "local.test.", -1 },
+		{ "", -1 },
+		{ "xn--bcher-kva.example", 0 },
+		{ "XN--BCHER-KVA.example", 0 },
+		{ "b\xc3\xbc"
+		  "cher.example",
+		  0 },
+		{ "B\xc3\x9c"
+		  "CHER.EXAMPLE",
+		  0 },
+		{ "bu\xcc\x88"
+		  "cher.example",
+		  0 },
+		{ "fa\xc3\x9f.example", 1 },
+		{ "fass.example", -1 },
+		{ "[127.0.0.1]", -1 },
+		{ "\xff.example", -1 },
 		{ "local.test\n", -1 },
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -176,17 +198,35 @@ static void sock(const char *text, struct sockaddr_storage *to)
 static void only_the_networks_named_may_relay(void **state)
 {
 	(void)state;
-	struct conf *c = parse_good(BASE "relay { from = {\"10.0.0.0/8\", \"192.0.2.128/25\", \"198.51.100.7/32\", \"2001:db8::/33\", "
-	                                 "\"::1/128\"} }\n", "f");
+	struct conf *c = parse_good(
+		BASE "relay { from = {\"10.0.0.0/8\", \"192.0.2.128/25\", \"198.51.100.7/32\", \"2001:db8::/33\", "
+		     "\"::1/128\"} }\n",
+		"f");
 	static const struct {
 		const char *client;
 		bool may;
 	} cases[] = {
-		{ "10.0.0.0", true }, { "10.255.255.255", true }, { "11.0.0.0", false }, { "9.255.255.255", false },
-		{ "192.0.2.127", false }, { "192.0.2.128", true }, { "192.0.2.255", true }, { "192.0.3.0", false },
-		{ "198.51.100.7", true }, { "198.51.100.6", false }, { "::ffff:10.1.2.3", true }, { "::ffff:11.1.2.3", false },
-		{ "::ffff:192.0.2.200", true }, { "2001:db8:7fff::1", true }, { "2001:db8:8000::1", false }, { "::1", true },
-		{ "::2", false }, { "127.0.0.1", false }, { "::10.0.0.1", false }, { "0a00::", false }, { "unix", false },
+		{ "10.0.0.0", true },
+		{ "10.255.255.255", true },
+		{ "11.0.0.0", false },
+		{ "9.255.255.255", false },
+		{ "192.0.2.127", false },
+		{ "192.0.2.128", true },
+		{ "192.0.2.255", true },
+		{ "192.0.3.0", false },
+		{ "198.51.100.7", true },
+		{ "198.51.100.6", false },
+		{ "::ffff:10.1.2.3", true },
+		{ "::ffff:11.1.2.3", false },
+		{ "::ffff:192.0.2.200", true },
+		{ "2001:db8:7fff::1", true },
+		{ "2001:db8:8000::1", false },
+		{ "::1", true },
+		{ "::2", false },
+		{ "127.0.0.1", false },
+		{ "::10.0.0.1", false },
+		{ "0a00::", false },
+		{ "unix", false },
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
 		struct sockaddr_storage sa;
@@ -209,7 +249,8 @@ static void ten_thousand_domains_are_no_burden(void **state)
 	buf_init(&b, &alloc_libc, 4 << 20);
 	assert_true(buf_add(&b, VIEW(BASE)));
 	for (unsigned i = 0; i < 10000; i++)
-		assert_true(buf_addf(&b, "domain \"d%u.example.org\" { deliver = \"smtp://127.0.0.1:%u\" }\n", i * 7919 % 10000, 1 + i));
+		assert_true(buf_addf(&b, "domain \"d%u.example.org\" { deliver = \"smtp://127.0.0.1:%u\" }\n",
+		                     i * 7919 % 10000, 1 + i));
 	struct conf *c;
 	struct error e;
 	assert_int_equal(conf_parse(&c, buf_view(&b), "f", &e), 0);

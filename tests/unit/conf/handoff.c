@@ -28,7 +28,8 @@ static void put_file(const char *name, const char *text, mode_t mode)
 	assert_int_equal(chmod(at(name), mode), 0);
 }
 
-static const char *const names[] = { "p.conf", "chain.pem", "key.pem", "trust.pem", "users", "auth", "auth2", "chain2.pem" };
+static const char *const names[] = { "p.conf", "chain.pem", "key.pem", "trust.pem",
+	                             "users",  "auth",      "auth2",   "chain2.pem" };
 
 static int set_up(void **state)
 {
@@ -105,7 +106,8 @@ static void each_role_gets_its_due(void **state)
 		{ "users", "a.test", "alice\nbob\n", " receive local " },
 		{ "users", "b.test", NULL, " " },
 	};
-	static const char *const roles[] = { "receive", "queue", "send", "resolve", "local", "keys", "super", "worker", "" };
+	static const char *const roles[] = { "receive", "queue", "send",   "resolve", "local",
+		                             "keys",    "super", "worker", "" };
 	struct conf *c = load();
 	for (size_t r = 0; r < sizeof roles / sizeof *roles; r++) {
 		struct handoff *h = read_for(c, roles[r]);
@@ -119,7 +121,8 @@ static void each_role_gets_its_due(void **state)
 		assert_true(handoff_get(h, "config", "").n > 300);
 		assert_true(handoff_get(h, "config", NULL).p != NULL);
 		assert_true(holds(h, "config_path", "", at("p.conf")));
-		assert_int_equal(handoff_get(h, "hosts", "").p != NULL, strcmp(roles[r], "resolve") == 0 && access("/etc/hosts", R_OK) == 0);
+		assert_int_equal(handoff_get(h, "hosts", "").p != NULL,
+		                 strcmp(roles[r], "resolve") == 0 && access("/etc/hosts", R_OK) == 0);
 		handoff_free(h);
 	}
 	conf_free(c);
@@ -187,7 +190,9 @@ static void lists_that_cannot_be_read_are_errors(void **state)
 	(void)state;
 	static const struct {
 		const char *file, *role, *text;
-	} cases[] = { { "users", "receive", "alice\nbob\n" }, { "users", "local", "alice\nbob\n" }, { "auth", "send", "me:secret" },
+	} cases[] = { { "users", "receive", "alice\nbob\n" },
+		      { "users", "local", "alice\nbob\n" },
+		      { "auth", "send", "me:secret" },
 		      { "auth2", "send", "route:secret" } };
 	struct conf *c = load();
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -264,7 +269,8 @@ static void broken_handoffs_are_refused(void **state)
 		for (unsigned bit = 1; bit < 256; bit = bit << 3 | 1) {
 			all[i] ^= (unsigned char)bit;
 			if (handoff_unpack(&back, memory_of(all, n), &e) == 0)
-				handoff_free(back); /* a content or a name was changed: nothing that lengths could tell */
+				handoff_free(
+					back); /* a content or a name was changed: nothing that lengths could tell */
 			all[i] ^= (unsigned char)bit;
 		}
 	assert_int_equal(handoff_unpack(&back, memory_of(all, n), &e), 0);

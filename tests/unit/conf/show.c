@@ -86,7 +86,8 @@ static const char *const texts[] = {
 	SAMPLE,
 	RICH,
 	BASE "listener mx { address = \"127.0.0.1:1\" }\n",
-	BASE "certificate default { chain = a key = b }\nlistener mx { address = \"127.0.0.1:1\" tls = none certificate = default }\n",
+	BASE
+	"certificate default { chain = a key = b }\nlistener mx { address = \"127.0.0.1:1\" tls = none certificate = default }\n",
 };
 
 static void what_is_shown_is_the_same(void **state)
@@ -155,9 +156,12 @@ static void json_says_the_same(void **state)
 	json_t *mx = json_object_get(json_object_get(root, "listener"), "mx");
 	assert_string_equal(json_string_value(json_object_get(mx, "tls")), "required");
 	assert_true(json_is_true(json_object_get(mx, "binarymime")));
-	json_t *d = json_object_get(json_object_get(root, "domain"), "b\xc3\xbc" "cher.example");
+	json_t *d = json_object_get(json_object_get(root, "domain"), "b\xc3\xbc"
+	                                                             "cher.example");
 	assert_string_equal(json_string_value(json_object_get(d, "source")), "::1");
-	assert_string_equal(json_string_value(json_array_get(json_object_get(json_object_get(root, "relay"), "from"), 0)), "10.0.0.0/8");
+	assert_string_equal(
+		json_string_value(json_array_get(json_object_get(json_object_get(root, "relay"), "from"), 0)),
+		"10.0.0.0/8");
 	json_decref(root);
 	buf_free(&b);
 	conf_free(c);

@@ -9,22 +9,30 @@ static const struct {
 	unsigned line;
 	const char *words; /* NULL: no warning at all */
 } cases[] = {
-	{ BASE CERT "listener mx { address = {\"0.0.0.0:25\", \"[::]:25\"} }\n" DOMAIN "relay { from = {\"10.0.0.0/8\", \"::1/128\"} }\n", 0, NULL },
-	{ BASE CERT DOMAIN "listener mx { address = \"0.0.0.0:25\"\n tls = required }\n", 7, "tls = required on port 25" },
+	{ BASE CERT "listener mx { address = {\"0.0.0.0:25\", \"[::]:25\"} }\n" DOMAIN
+	            "relay { from = {\"10.0.0.0/8\", \"::1/128\"} }\n",
+	  0, NULL },
+	{ BASE CERT DOMAIN "listener mx { address = \"0.0.0.0:25\"\n tls = required }\n", 7,
+	  "tls = required on port 25" },
 	{ BASE CERT DOMAIN "listener mx { address = \"0.0.0.0:587\"\n tls = required }\n", 0, NULL },
-	{ BASE CERT DOMAIN "listener mx { address = \"0.0.0.0:25\"\n tls = implicit }\n", 7, "implicit TLS to port 25" },
+	{ BASE CERT DOMAIN "listener mx { address = \"0.0.0.0:25\"\n tls = implicit }\n", 7,
+	  "implicit TLS to port 25" },
 	{ BASE DOMAIN "listener mx { address = \"127.0.0.1:25\" }\n", 5, "there is no certificate" },
 	{ BASE DOMAIN "listener mx { address = \"127.0.0.1:25\" tls = none }\n", 0, NULL },
 	{ BASE DOMAIN "listener mx { address = \"192.0.2.1:25\"\n tls = none }\n", 6, "all mail comes in clear" },
 	{ BASE DOMAIN "listener mx { address = \"192.168.1.1:25\" tls = none }\n", 0, NULL },
-	{ BASE DOMAIN CERT "listener mx { address = \"127.0.0.1:25\"\n tls = none certificate = default }\n", 5, "shown by no listener" },
-	{ BASE DOMAIN "listener l { address = \"[::]:24\" tls = none lmtp = true }\n", 5, "LMTP is for a local server" },
+	{ BASE DOMAIN CERT "listener mx { address = \"127.0.0.1:25\"\n tls = none certificate = default }\n", 5,
+	  "shown by no listener" },
+	{ BASE DOMAIN "listener l { address = \"[::]:24\" tls = none lmtp = true }\n", 5,
+	  "LMTP is for a local server" },
 	{ BASE CERT DOMAIN "listener mx { address = \"127.0.0.1:25\"\n starttls_pending = discard }\n", 7, "injected" },
 	{ BASE CERT DOMAIN "listener mx { address = \"127.0.0.1:25\"\n ehlo_after_tls = optional }\n", 7, "RFC 3207" },
-	{ BASE CERT DOMAIN "listener mx { address = \"127.0.0.1:25\"\n bare_newlines = normalise }\n", 7, "signatures" },
+	{ BASE CERT DOMAIN "listener mx { address = \"127.0.0.1:25\"\n bare_newlines = normalise }\n", 7,
+	  "signatures" },
 	{ BASE CERT DOMAIN "listener mx { address = \"127.0.0.1:25\"\n recipients = 50 }\n", 7, "100 recipients" },
 	{ BASE CERT DOMAIN "listener mx { address = \"127.0.0.1:25\"\n command_timeout = 30s }\n", 7, "5 minutes" },
-	{ BASE CERT DOMAIN "listener mx { address = \"127.0.0.1:25\"\n sessions = 5 }\n", 6, "sessions_per_address is over sessions" },
+	{ BASE CERT DOMAIN "listener mx { address = \"127.0.0.1:25\"\n sessions = 5 }\n", 6,
+	  "sessions_per_address is over sessions" },
 	{ "hostname = localhost\nspool = \"/s\"\ncontrol = \"/c\"\n", 1, "not a full domain name" },
 	{ "hostname = a.b\nspool = \"/tmp/spool\"\ncontrol = \"/c\"\n", 2, "/tmp is emptied" },
 	{ "hostname = a.b\nspool = \"/dev/shm\"\ncontrol = \"/c\"\n", 2, "/dev/shm is emptied" },
@@ -54,13 +62,14 @@ static void each_is_said_with_its_line(void **state)
 		bool said = false;
 		assert_in_range(n, 0, 20);
 		for (size_t k = 0; k < n; k++) {
-			said = said || (cases[i].words && strstr(w[k].text, cases[i].words) && w[k].line == cases[i].line);
+			said = said ||
+			       (cases[i].words && strstr(w[k].text, cases[i].words) && w[k].line == cases[i].line);
 			if (!cases[i].words)
 				fail_msg("case %zu: %u: %s", i, w[k].line, w[k].text);
 		}
 		if (cases[i].words && !said)
-			fail_msg("case %zu: not said: %s (%zu said; the first: %u: %s)", i, cases[i].words, n, n ? w[0].line : 0,
-			         n ? w[0].text : "");
+			fail_msg("case %zu: not said: %s (%zu said; the first: %u: %s)", i, cases[i].words, n,
+			         n ? w[0].line : 0, n ? w[0].text : "");
 		/* how many there are is said also when they do not fit */
 		assert_int_equal(conf_warnings(c, w, 0), n);
 		conf_free(c);

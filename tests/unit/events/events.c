@@ -119,10 +119,14 @@ static void times_are_right(void **state)
 		int64_t ms;
 		const char *text;
 	} cases[] = {
-		{ -5, "time=1970-01-01T00:00:00.000Z " },           { 0, "time=1970-01-01T00:00:00.000Z " },
-		{ 951782400000, "time=2000-02-29T00:00:00.000Z " }, { 951868799999, "time=2000-02-29T23:59:59.999Z " },
-		{ 951868800000, "time=2000-03-01T00:00:00.000Z " }, { 1709164800001, "time=2024-02-29T00:00:00.001Z " },
-		{ 4107542400000, "time=2100-03-01T00:00:00.000Z " }, { 1767225599999, "time=2025-12-31T23:59:59.999Z " },
+		{ -5, "time=1970-01-01T00:00:00.000Z " },
+		{ 0, "time=1970-01-01T00:00:00.000Z " },
+		{ 951782400000, "time=2000-02-29T00:00:00.000Z " },
+		{ 951868799999, "time=2000-02-29T23:59:59.999Z " },
+		{ 951868800000, "time=2000-03-01T00:00:00.000Z " },
+		{ 1709164800001, "time=2024-02-29T00:00:00.001Z " },
+		{ 4107542400000, "time=2100-03-01T00:00:00.000Z " },
+		{ 1767225599999, "time=2025-12-31T23:59:59.999Z " },
 	};
 	begin(0, EVENT_DEBUG, NULL);
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -171,8 +175,8 @@ static void long_values_are_cut_and_the_line_ends(void **state)
 		memset(big, "x\n\""[fill], sizeof big);
 		for (size_t n = 1000; n < sizeof big; n += 37) {
 			const struct view v = { big, n };
-			EMIT(ev, FAULT, F_VIEW("where", v), F_VIEW("reason", v), F_VIEW("reason", v), F_VIEW("reason", v),
-			     F_VIEW("reason", v), F_VIEW("reason", v), F_U64("where", UINT64_MAX));
+			EMIT(ev, FAULT, F_VIEW("where", v), F_VIEW("reason", v), F_VIEW("reason", v),
+			     F_VIEW("reason", v), F_VIEW("reason", v), F_VIEW("reason", v), F_U64("where", UINT64_MAX));
 			const size_t len = drain(pair[0]);
 			assert_in_range(len, 1000, 4096);
 			assert_int_equal(got[len - 1], '\n');
