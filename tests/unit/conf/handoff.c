@@ -244,6 +244,21 @@ static void what_is_packed_is_sealed_and_comes_back(void **state)
 	handoff_free(NULL);
 }
 
+static void what_is_forgotten_is_missing(void **state)
+{
+	(void)state;
+	struct conf *c = load();
+	struct handoff *h = read_for(c, "keys");
+	assert_true(holds(h, "key", "default", "the secret key"));
+	handoff_forget(h, "key", "default");
+	handoff_forget(h, "key", "default");
+	handoff_forget(h, "key", "none");
+	assert_true(holds(h, "key", "default", NULL));
+	assert_true(handoff_get(h, "config", "").n > 0);
+	handoff_free(h);
+	conf_free(c);
+}
+
 /* Every truncation, every lengthening, and every octet of the heads changed. */
 static void broken_handoffs_are_refused(void **state)
 {
@@ -310,6 +325,7 @@ int main(void)
 		cmocka_unit_test(tls_that_cannot_work_is_a_problem_not_an_error),
 		cmocka_unit_test(lists_that_cannot_be_read_are_errors),
 		cmocka_unit_test(what_is_packed_is_sealed_and_comes_back),
+		cmocka_unit_test(what_is_forgotten_is_missing),
 		cmocka_unit_test(broken_handoffs_are_refused),
 		cmocka_unit_test(two_of_one_name_are_refused),
 	};
