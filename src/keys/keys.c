@@ -1,0 +1,388 @@
+/* keys.c - the role `keys`: private keys in, signatures out.
+ *
+ * Keys live in sets, one a generation of the configuration: a receive of an older generation that finishes its sessions
+ * goes on to mean the keys of its own configuration by its numbers.  A set goes when it is not the newest and no
+ * channel of its generation is left.  The PEM octets are overwritten as soon as a key has been read.
+ * A request is a peer's input: whatever is wrong with it is answered by ok=0 and counted; a frame that does not decode
+ * ends the channel.  Only a hash of the right length is signed, so what is signed can never be chosen freely.
+ */
+#include "keys/keys.h"
+
+#include "tls/tls.h"
+#include "wire/wire.h"
+
+#include <limits.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/rsa.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define RSA_BITS_MIN 2048 /* as tls/context.c asks of certificates */
+#define RSA_BITS_MAX 8192
+
+struct key {
+	EVP_PKEY *pkey; /* NULL: cannot be used */
+	bool rsa;
+};
+
+struct key_set {
+	struct key_set *older;
+	uint32_t generation;
+	size_t count;
+	struct key keys[];
+};
+
+struct link {
+	struct link *next;
+	struct keys *room;
+	struct channel *channel;
+	enum role_kind peer;
+	uint32_t generation;
+	uint64_t signed_n, refused;
+};
+
+struct keys {
+	struct role *role;
+	struct key_set *newest;
+	struct link *links;
+};
+
+/* ---- sets ---- */
+
+static int no_password(char *buf, int size, int rwflag, void *arg)
+{
+	(void)buf;
+	(void)size;
+	(void)rwflag;
+	(void)arg;
+	return -1; /* nobody is there to ask */
+}
+
+/* Why the key is not one of ours, or NULL. */
+static const char *judge(EVP_PKEY *k, bool *rsa)
+{
+	char group[32];
+	size_t n = 0;
+
+	*rsa = EVP_PKEY_is_a(k, "RSA");
+	if (*rsa)
+		return EVP_PKEY_get_bits(k) < RSA_BITS_MIN || EVP_PKEY_get_bits(k) > RSA_BITS_MAX ?
+			       "the RSA key is shorter than 2048 or longer than 8192 bits" : NULL;
+	if (!EVP_PKEY_is_a(k, "EC"))
+		return "the key is neither ECDSA nor RSA";
+	if (EVP_PKEY_get_group_name(k, group, sizeof group, &n) != 1 ||
+	    (strcmp(group, "prime256v1") != 0 && strcmp(group, "P-256") != 0 && strcmp(group, "secp384r1") != 0 &&
+	     strcmp(group, "P-384") != 0))
+		return "the key's curve is neither P-256 nor P-384";
+	return NULL;
+}
+
+static const char *read_key(struct view pem, struct key *k)
+{
+	BIO *bio;
+	const char *why;
+
+	if (!pem.p)
+		return "the key's file cannot be read, or its octets were already taken";
+	if (pem.n > INT_MAX || !(bio = BIO_new_mem_buf(pem.p, (int)pem.n)))
+		return "out of memory";
+	k->pkey = PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL);
+	BIO_free(bio);
+	ERR_clear_error();
+	if (!k->pkey)
+		return "the file holds no private key in PEM that can be read without a password";
+	why = judge(k->pkey, &k->rsa);
+	if (why) {
+		EVP_PKEY_free(k->pkey);
+		k->pkey = NULL;
+	}
+	return why;
+}
+
+static void set_free(struct key_set *s)
+{
+	size_t i;
+
+	for (i = 0; i < s->count; i++)
+		EVP_PKEY_free(s->keys[i].pkey); /* wipes the private part */
+	free(s);
+}
+
+static struct key_set *set_read(struct role *role, const struct conf *conf, const struct handoff *files, uint32_t generation)
+{
+	struct key_set *s = calloc(1, sizeof *s + conf->certificate_count * sizeof *s->keys);
+	size_t i;
+
+	if (!s)
+		return NULL;
+	s->generation = generation;
+	s->count = conf->certificate_count;
+	for (i = 0; i < s->count; i++) {
+		const char *title = conf->certificates[i].title, *why = read_key(handoff_get(files, "key", title), &s->keys[i]);
+
+		handoff_forget(files, "key", title);
+		if (why)
+			EMIT(role->events, KEY_BROKEN, F_STR("title", title), F_STR("reason", why));
+		else
+			EMIT(role->events, KEY_READY, F_STR("title", title), F_STR("type", s->keys[i].rsa ? "RSA" : "ECDSA"),
+			     F_I64("bits", EVP_PKEY_get_bits(s->keys[i].pkey)));
+	}
+	return s;
+}
+
+/* The keys that a peer of this generation means: those of its configuration, or the nearest that are left. */
+static const struct key_set *set_of(const struct keys *k, uint32_t generation)
+{
+	const struct key_set *s;
+
+	for (s = k->newest; s->older; s = s->older)
+		if (s->generation <= generation)
+			break;
+	return s;
+}
+
+/* Lets go of sets that nobody can mean any more. */
+static void sweep(struct keys *k)
+{
+	struct key_set **p = &k->newest->older, *s;
+
+	while ((s = *p) != NULL) {
+		const struct link *l;
+
+		for (l = k->links; l && set_of(k, l->generation) != s; l = l->next)
+			;
+		if (l) {
+			p = &s->older;
+			continue;
+		}
+		*p = s->older;
+		set_free(s);
+	}
+}
+
+/* ---- signing ---- */
+
+static const EVP_MD *digest_of(uint32_t digest)
+{
+	switch (digest) {
+	case TLS_DIGEST_SHA256: return EVP_sha256();
+	case TLS_DIGEST_SHA384: return EVP_sha384();
+	case TLS_DIGEST_SHA512: return EVP_sha512();
+	default: return NULL;
+	}
+}
+
+/* Octets of the signature, or -1 and why. */
+static long make(const struct key_set *s, uint32_t number, uint32_t digest, uint8_t padding, struct view hash, unsigned char *to,
+		 size_t room, const char **why)
+{
+	const EVP_MD *md = digest_of(digest);
+	EVP_PKEY_CTX *ctx;
+	const struct key *k;
+	size_t made = room;
+	bool ok;
+
+	if (number >= s->count)
+		return *why = "no such key", -1;
+	k = &s->keys[number];
+	if (!k->pkey)
+		return *why = "the key is broken", -1;
+	if (!md || hash.n != tls_digest_size(digest))
+		return *why = "the hash is not as long as its digest", -1;
+	if (k->rsa ? padding != TLS_PADDING_PKCS1 && padding != TLS_PADDING_PSS : padding != TLS_PADDING_NONE)
+		return *why = "the padding is not of this kind of key", -1;
+	if (room < (size_t)EVP_PKEY_get_size(k->pkey))
+		return *why = "no room for the signature", -1;
+	ctx = EVP_PKEY_CTX_new(k->pkey, NULL);
+	ok = ctx && EVP_PKEY_sign_init(ctx) == 1 && EVP_PKEY_CTX_set_signature_md(ctx, md) == 1;
+	if (ok && k->rsa)
+		ok = EVP_PKEY_CTX_set_rsa_padding(ctx, padding == TLS_PADDING_PSS ? RSA_PKCS1_PSS_PADDING : RSA_PKCS1_PADDING) == 1;
+	if (ok && padding == TLS_PADDING_PSS) /* RFC 8446 4.2.3: the salt is as long as the hash */
+		ok = EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST) == 1;
+	ok = ok && EVP_PKEY_sign(ctx, to, &made, (const unsigned char *)hash.p, hash.n) == 1;
+	EVP_PKEY_CTX_free(ctx);
+	ERR_clear_error();
+	if (!ok)
+		return *why = "the operation failed", -1;
+	return (long)made;
+}
+
+long keys_sign(void *role, uint32_t key, uint32_t digest, uint8_t padding, const void *hash, size_t n, unsigned char *to, size_t room)
+{
+	const struct keys *k = ((struct role *)role)->state;
+	const char *why;
+
+	return k ? make(k->newest, key, digest, padding, view_of(hash, n), to, room, &why) : -1;
+}
+
+static void answer(struct link *l, const struct wire_KEY_SIGN *ask)
+{
+	struct keys *k = l->room;
+	unsigned char sig[TLS_SIGNATURE_MAX];
+	struct wire_KEY_SIGNED m = { .stream = ask->stream };
+	const char *why = "";
+	long n = make(set_of(k, l->generation), ask->key, ask->digest, ask->padding, ask->hash, sig, sizeof sig, &why);
+
+	if (n > 0) {
+		m.ok = 1;
+		m.signature = view_of((const char *)sig, (size_t)n);
+		l->signed_n++;
+	} else {
+		l->refused++;
+		if ((l->refused & (l->refused - 1)) == 0) /* a broken peer must not fill the log */
+			EMIT(k->role->events, KEY_REFUSED, F_STR("peer", role_name(l->peer)), F_U64("generation", l->generation),
+			     F_U64("key", ask->key), F_STR("reason", why), F_U64("n", l->refused));
+		m.signature = VIEW("");
+	}
+	wire_send_KEY_SIGNED(l->channel, &m); /* false: the peer is gone, and closed will say so */
+}
+
+/* ---- channels ---- */
+
+static void link_end(struct link *l)
+{
+	struct keys *k = l->room;
+	struct link **p = &k->links;
+
+	while (*p != l)
+		p = &(*p)->next;
+	*p = l->next;
+	if (l->signed_n || l->refused)
+		EMIT(k->role->events, KEYS_COUNTED, F_STR("peer", role_name(l->peer)), F_U64("generation", l->generation),
+		     F_U64("signed", l->signed_n), F_U64("n", l->refused));
+	channel_free(l->channel);
+	free(l);
+	sweep(k);
+}
+
+static void on_frame(void *arg, struct channel *c, uint32_t type, struct view payload, int fd)
+{
+	struct link *l = arg;
+	struct wire_KEY_SIGN ask;
+
+	(void)c;
+	if (fd == -1 && type == WIRE_KEY_SIGN && wire_allowed(type, l->peer, ROLE_KEYS) && wire_read_KEY_SIGN(payload, &ask) == 0) {
+		answer(l, &ask);
+		return;
+	}
+	if (fd != -1)
+		close(fd);
+	EMIT(l->room->role->events, FRAME_REFUSED, F_STR("peer", role_name(l->peer)), F_STR("frame", wire_name(type)),
+	     F_STR("reason", "not a request to sign"));
+	link_end(l);
+}
+
+static void on_closed(void *arg, struct channel *c)
+{
+	(void)c;
+	link_end(arg);
+}
+
+static const struct channel_handler handler = { .frame = on_frame, .closed = on_closed };
+
+static void on_channel(struct role *role, enum role_kind peer, uint32_t index, uint32_t generation, struct channel *channel)
+{
+	struct keys *k = role->state;
+	struct link *l = calloc(1, sizeof *l);
+
+	(void)index;
+	if (!l) {
+		channel_free(channel); /* that thread of the peer offers no TLS */
+		return;
+	}
+	*l = (struct link){ .next = k->links, .room = k, .channel = channel, .peer = peer, .generation = generation };
+	k->links = l;
+	channel_set_handler(channel, &handler, l);
+}
+
+/* ---- the role ---- */
+
+static int prepare(struct role *role, struct error *e)
+{
+	struct keys *k = calloc(1, sizeof *k);
+
+	if (!k)
+		return error_set(e, ERROR_AGAIN, "no memory for the keys");
+	k->role = role;
+	k->newest = set_read(role, role->conf, role->files, role->generation);
+	if (!k->newest) {
+		free(k);
+		return error_set(e, ERROR_AGAIN, "no memory for the keys");
+	}
+	role->state = k;
+	return tls_warm_up(e); /* signs and verifies once: what OpenSSL loads late is loaded before confinement */
+}
+
+static int start(struct role *role, struct error *e)
+{
+	(void)role;
+	(void)e;
+	return 0;
+}
+
+static void frame(struct role *role, uint32_t type, struct view payload, int fd)
+{
+	(void)role;
+	(void)type;
+	(void)payload;
+	if (fd != -1)
+		close(fd); /* super has nothing else to say to this role */
+}
+
+static int reload(struct role *role, const struct conf *conf, const struct handoff *files, struct error *e)
+{
+	struct keys *k = role->state;
+	uint32_t generation = role->generation > k->newest->generation ? role->generation : k->newest->generation + 1;
+	struct key_set *s = set_read(role, conf, files, generation);
+
+	if (!s)
+		return error_set(e, ERROR_AGAIN, "no memory for the keys");
+	s->older = k->newest;
+	k->newest = s;
+	sweep(k);
+	return 0;
+}
+
+/* Nothing is ever in flight here; others still shake hands until they are drained, and so it serves until it is stopped. */
+static void drain(struct role *role, uint32_t grace_ms)
+{
+	(void)grace_ms;
+	role->drained(role);
+}
+
+static void stop(struct role *role)
+{
+	struct keys *k = role->state;
+	struct key_set *s;
+
+	if (!k)
+		return;
+	while (k->links)
+		link_end(k->links);
+	while ((s = k->newest) != NULL) {
+		k->newest = s->older;
+		set_free(s);
+	}
+	free(k);
+	role->state = NULL;
+}
+
+static unsigned loops(const struct conf *conf)
+{
+	(void)conf;
+	return 1;
+}
+
+const struct role_ops keys_role = {
+	.kind = ROLE_KEYS,
+	.prepare = prepare,
+	.start = start,
+	.channel = on_channel,
+	.frame = frame,
+	.reload = reload,
+	.drain = drain,
+	.stop = stop,
+	.loops = loops,
+};
