@@ -66,7 +66,7 @@ struct delivery {
 	uint32_t flags;
 	uint64_t size;
 	bool complete, failed;
-	char failure[160];
+	char failure[400];
 	struct part *parts;    /* broker */
 	uint64_t granted;      /* broker: credit given to queue so far */
 };

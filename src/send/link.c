@@ -85,7 +85,7 @@ static bool others_work(const struct link *l)
 static void opening_failed(struct link *l, const char *reason, const struct psmtp_reply *reply)
 {
 	struct target *t = l->target;
-	char words[300];
+	char words[700];
 	struct wire_result result = { .kind = WIRE_DEFERRED, .code = 451, .enhanced = { 4, 4, 1 }, .local = 1 };
 	bool lonely = !others_work(l);
 	size_t next;

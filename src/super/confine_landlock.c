@@ -1,0 +1,122 @@
+/* confine_landlock.c - which files a role can reach, and (newer kernels) which TCP ports and whose sockets and signals.
+ *
+ * receive, send, resolve and keys reach no file at all; queue reaches the spool; local and its workers reach the fixed
+ * parts of the configured mailbox paths.  Numbers that Debian 12's headers do not know yet are stated here, from the
+ * kernel's documentation of Landlock; which of them apply is asked of the running kernel (its ABI number).
+ */
+#include "super/super.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/landlock.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define FS_EXECUTE (1ull << 0)
+#define FS_ABI1 ((1ull << 13) - 1) /* execute ... make_sym */
+#define FS_REFER (1ull << 13)      /* ABI 2 */
+#define FS_TRUNCATE (1ull << 14)   /* ABI 3 */
+#define FS_IOCTL_DEV (1ull << 15)  /* ABI 5 */
+#define NET_BIND_TCP (1ull << 0)   /* ABI 4 */
+#define NET_CONNECT_TCP (1ull << 1)
+#define SCOPE_ABSTRACT_UNIX (1ull << 0) /* ABI 6 */
+#define SCOPE_SIGNAL (1ull << 1)
+
+struct ruleset { uint64_t fs, net, scoped; };
+
+static uint64_t fs_rights(int abi)
+{
+	return FS_ABI1 | (abi >= 2 ? FS_REFER : 0) | (abi >= 3 ? FS_TRUNCATE : 0) | (abi >= 5 ? FS_IOCTL_DEV : 0);
+}
+
+static uint64_t net_rights(enum role_kind kind)
+{
+	/* send binds to a chosen source address and connects; resolve asks servers over TCP too */
+	if (kind == ROLE_SEND || kind == ROLE_RESOLVE)
+		return 0;
+	return NET_BIND_TCP | NET_CONNECT_TCP;
+}
+
+static int allow_beneath(int ruleset, const char *path, uint64_t rights, struct error *e)
+{
+	struct landlock_path_beneath_attr rule = { .allowed_access = rights };
+	int r;
+
+	rule.parent_fd = open(path, O_PATH | O_CLOEXEC);
+	if (rule.parent_fd == -1)
+		return error_sys(e, errno, "confine to %s", path);
+	r = (int)syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
+	close(rule.parent_fd);
+	return r == 0 ? 0 : error_sys(e, errno, "confine to %s", path);
+}
+
+/* The folder that holds all mailboxes of a template; what has no fixed folder at all gets no rule. */
+static int allow_mail(int ruleset, const char *template, uint64_t rights, struct error *e)
+{
+	char path[4096];
+	char *mark, *slash;
+
+	snprintf(path, sizeof path, "%s", template);
+	mark = strstr(path, "%{");
+	if (mark)
+		*mark = 0;
+	slash = strrchr(path, '/');
+	if (!slash)
+		return 0;
+	if (mark || access(path, F_OK) == -1) /* up to the last folder that is there for sure */
+		*slash = 0;
+	if (!path[0])
+		snprintf(path, sizeof path, "/");
+	if (access(path, F_OK) == -1)
+		return 0; /* its mail is deferred until it is there, as it would be without walls */
+	return allow_beneath(ruleset, path, rights, e);
+}
+
+static int add_rules(const struct conf *conf, enum role_kind kind, int ruleset, uint64_t rights, struct error *e)
+{
+	rights &= ~FS_EXECUTE;
+	if (kind == ROLE_QUEUE)
+		return allow_beneath(ruleset, conf->global.spool, rights, e);
+	if (kind != ROLE_LOCAL && kind != ROLE_WORKER)
+		return 0;
+	for (size_t i = 0; i < conf->domain_count; i++)
+		if (conf->domains[i].hop.delivery.kind == CONF_DELIVER_MAILDIR &&
+		    allow_mail(ruleset, conf->domains[i].hop.delivery.path, rights, e) == -1)
+			return -1;
+	if (strncmp(conf->global.postmaster, "maildir:", 8) == 0)
+		return allow_mail(ruleset, conf->global.postmaster + 8, rights, e);
+	return 0;
+}
+
+int confine_landlock(const struct conf *conf, enum role_kind kind, struct confine_result *r, struct error *e)
+{
+	struct ruleset set = { 0, 0, 0 };
+	size_t size = sizeof(uint64_t);
+	int abi = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION), fd, result;
+
+	if (abi < 1) {
+		snprintf(r->missing, sizeof r->missing, "this kernel has no Landlock (%s)", strerror(errno));
+		return 0;
+	}
+	r->landlock_abi = abi;
+	set.fs = fs_rights(abi);
+	if (abi >= 4) {
+		set.net = net_rights(kind);
+		size = 2 * sizeof(uint64_t);
+	}
+	if (abi >= 6) {
+		set.scoped = SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL;
+		size = sizeof set;
+	}
+	fd = (int)syscall(SYS_landlock_create_ruleset, &set, size, 0);
+	if (fd == -1)
+		return error_sys(e, errno, "make a Landlock ruleset");
+	result = add_rules(conf, kind, fd, set.fs, e);
+	if (result == 0 && syscall(SYS_landlock_restrict_self, fd, 0) == -1)
+		result = error_sys(e, errno, "enter Landlock");
+	close(fd);
+	r->landlock = result == 0;
+	return result;
+}

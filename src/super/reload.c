@@ -1,0 +1,156 @@
+/* reload.c - SIGHUP: a new generation beside the old one, on the same sockets; no session is dropped.
+ *
+ *   1 the file is parsed and checked; a bad one changes nothing
+ *   2 addresses that are new are bound; those of before keep their sockets and what waits in them
+ *   3 keys, queue and local get the new configuration; new receive, send and resolve are started
+ *   4 when these run: the sockets go to the new receive, the old receive and send drain
+ *   5 the old resolve drains once the old send, which asks it, is gone
+ */
+#include "super/super.h"
+
+#include <unistd.h>
+
+static const enum role_kind renewed[] = { ROLE_RESOLVE, ROLE_SEND, ROLE_RECEIVE };
+static const enum role_kind kept[] = { ROLE_KEYS, ROLE_LOCAL, ROLE_QUEUE };
+
+static void fail(struct super *s, struct error *out, const struct error *e)
+{
+	EMIT(s->events, RELOAD_FAILED, F_STR("reason", e->text));
+	if (out)
+		*out = *e;
+	notify_service("READY=1");
+}
+
+static int tell_kept(struct super *s, struct error *e)
+{
+	struct wire_RELOAD m = { .generation = s->generation };
+
+	for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
+		struct child *c = child_current(s, kept[i]);
+		struct handoff *h = NULL;
+		struct buf b;
+		int fd;
+		if (!c || c->state != CHILD_RUNNING)
+			continue; /* it reads the new one when it starts */
+		if (handoff_read(&h, s->conf, s->path, role_name(kept[i]), e) == -1)
+			return -1;
+		fd = handoff_pack(h, e);
+		handoff_free(h);
+		if (fd == -1)
+			return -1;
+		buf_init(&b, &alloc_libc, 64);
+		if (wire_put_RELOAD(&b, &m))
+			child_send(c, WIRE_RELOAD, &b, fd);
+		buf_free(&b);
+		close(fd);
+	}
+	return 0;
+}
+
+/* Files that the new roles need are read before anything is changed: a list that cannot be read refuses the reload. */
+static int try_files(struct super *s, const struct conf *conf, struct error *e)
+{
+	static const enum role_kind all[] = { ROLE_KEYS, ROLE_LOCAL, ROLE_QUEUE, ROLE_RESOLVE, ROLE_SEND, ROLE_RECEIVE };
+	struct handoff *h;
+
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+		h = NULL;
+		if (handoff_read(&h, conf, s->path, role_name(all[i]), e) == -1)
+			return -1;
+		handoff_free(h);
+	}
+	return 0;
+}
+
+void reload_begin(struct super *s, struct error *out)
+{
+	struct error e = { 0 };
+	struct conf *fresh = NULL;
+
+	if (s->phase != SUPER_SERVING)
+		return;
+	notify_service("RELOADING=1");
+	if (s->reloading) {
+		error_set(&e, ERROR_AGAIN, "a reload is under way");
+		fail(s, out, &e);
+		return;
+	}
+	if (conf_load(&fresh, s->path, &e) == -1 || try_files(s, fresh, &e) == -1 || listen_bind_all(s, fresh, &e) == -1) {
+		conf_free(fresh);
+		listen_close_unwanted(s);
+		fail(s, out, &e);
+		return;
+	}
+	conf_free(s->conf);
+	s->conf = fresh;
+	s->generation++;
+	if (tell_kept(s, &e) == -1)
+		EMIT(s->events, FAULT, F_STR("where", "reload"), F_STR("reason", e.text));
+	for (size_t i = 0; i < sizeof renewed / sizeof *renewed; i++) {
+		struct child *old = child_current(s, renewed[i]);
+		struct child *c = child_add(s, renewed[i], s->generation, true);
+		if (old && c)
+			old->current = false;
+		if (!c || super_start_child(s, c, &e) == -1)
+			EMIT(s->events, FAULT, F_STR("where", "reload"), F_STR("reason", c ? e.text : "no memory"));
+	}
+	s->reloading = true;
+}
+
+static bool new_ones_run(struct super *s)
+{
+	for (size_t i = 0; i < sizeof renewed / sizeof *renewed; i++) {
+		struct child *c = child_current(s, renewed[i]);
+		if (!c || c->state != CHILD_RUNNING)
+			return false;
+	}
+	return true;
+}
+
+static void drain(struct child *c)
+{
+	struct wire_DRAIN m = { .grace_ms = 0 }; /* no limit: its sessions end by themselves */
+	struct buf b;
+
+	if (c->current || c->state == CHILD_DRAINING || !c->link)
+		return;
+	c->state = CHILD_DRAINING;
+	buf_init(&b, &alloc_libc, 64);
+	if (wire_put_DRAIN(&b, &m))
+		child_send(c, WIRE_DRAIN, &b, -1);
+	buf_free(&b);
+}
+
+static bool send_of(struct super *s, uint32_t generation)
+{
+	for (struct child *c = s->children; c; c = c->next)
+		if (c->kind == ROLE_SEND && c->generation == generation)
+			return true;
+	return false;
+}
+
+void reload_step(struct super *s)
+{
+	bool old_left = false;
+
+	if (!new_ones_run(s))
+		return;
+	for (struct child *c = s->children; c; c = c->next) {
+		if (c->current || (c->kind != ROLE_RECEIVE && c->kind != ROLE_SEND && c->kind != ROLE_RESOLVE))
+			continue;
+		if (c->kind != ROLE_RESOLVE || !send_of(s, c->generation))
+			drain(c);
+		else
+			old_left = true;
+	}
+	if (!s->reload_said) {
+		s->reload_said = true;
+		listen_close_unwanted(s);
+		EMIT(s->events, RELOADED, F_U64("generation", s->generation));
+		notify_service("READY=1");
+	}
+	if (!old_left) { /* the next reload may come while old sessions still run */
+		s->reloading = false;
+		s->reload_said = false;
+	}
+}
