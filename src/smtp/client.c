@@ -216,6 +216,7 @@ static bool tx_begin(struct psmtp_client *c, const struct psmtp_client_message *
 			tx->utf8 = tx->utf8 || utf8;
 		}
 	}
+	tx->aside = m->rcpt_count - tx->to_write;
 	/* BDAT costs nothing when it may be written ahead; without PIPELINING only content that needs it goes that way. */
 	tx->chunked = client_hello(c)->offer.chunking && !c->options.no_chunking &&
 		      (m->binary || (client_hello(c)->offer.pipelining && !c->options.no_pipelining));

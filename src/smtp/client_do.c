@@ -60,8 +60,8 @@ static bool fail(const struct work *w, enum psmtp_client_fault fault)
 
 	if (w->event == CLIENT_ON_BAD_REPLY && c->epoch.reply.reason)
 		event.reason = c->epoch.reply.reason; /* more exact than the table */
-	/* RFC 1047: its end has left, so the message may have been taken although the reply is missing */
-	event.maybe_delivered = c->phase == CLIENT_IN_END && end && c->sent >= end;
+	/* RFC 1047: its end has left, so the message may have been taken although a reply is missing */
+	event.maybe_delivered = c->phase == CLIENT_IN_END && client_tx(c)->open && end && c->sent >= end;
 	drop_output(c);
 	client_auth_wipe(c);
 	client_tell(c, &event);
@@ -115,6 +115,10 @@ static bool tell_ready(const struct work *w)
 
 static bool set_aside(const struct work *w)
 {
+	const struct client_transaction *tx = client_tx(w->c);
+
+	if (tx->aside == 0)
+		return true;
 	judged(w, STATE(BAD), OURS(553, 5, 1, 3, "The recipient's address is no address"));
 	return judged(w, STATE(EXCESS), OURS(452, 4, 5, 3, "More recipients than the server takes at once"));
 }

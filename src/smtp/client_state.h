@@ -59,6 +59,7 @@ struct client_transaction {
 	struct client_recipient *rcpts;
 	struct arena arena;
 	uint32_t undecided;        /* recipients without RESULT */
+	uint32_t aside;            /* recipients that cannot be said to this server */
 	uint32_t to_write, flying; /* RCPTs not written; written and not answered */
 	uint32_t write_at, reply_at; /* the two cursors */
 	uint32_t accepted, finals; /* accepted at RCPT; of these, finally answered (LMTP) */
