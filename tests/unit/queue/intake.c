@@ -202,7 +202,7 @@ static void routes_and_groups(void **state)
 	assert_int_equal(h->got_n, 3);
 	assert_int_equal(logged(h, "discarded", "reason=configured"), 1);
 	assert_int_equal(logged(h, "delivered", NULL), 5);
-	assert_int_equal(logged(h, "accepted", "session=77"), 1);
+	assert_int_equal(logged(h, "accepted", "session=000000000000004d"), 1);
 	assert_int_equal(stats(h).messages, 0);
 	for (unsigned i = 0; i < 3; i++) {
 		struct got *g = &h->got[i];
