@@ -125,9 +125,9 @@ struct smtp_body_step smtp_body_read(struct smtp_body *b, struct view in)
 		return step;
 	if (b->binary) /* RFC 3030 section 3: opaque */
 		return (struct smtp_body_step){ .take = in.n, .give = given(b, in) };
-	if (settle(b, in.p[0], &step))
+	if (settle(b, in.p[0], &step) && (step.take || step.give.n || step.end))
 		return step;
-	return scan(b, in);
+	return scan(b, in); /* never a step that neither consumes nor gives: a caller could take it for "more, please" */
 }
 
 struct view smtp_body_finish(struct smtp_body *b)
