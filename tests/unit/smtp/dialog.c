@@ -31,11 +31,12 @@
 #include <cmocka.h>
 
 #define LINES_MAX 400
+#define DIALOG_LINE 4000
 #define TEXT_MAX 40000
 
 struct line {
 	char kind; /* C, S, [, # or blank */
-	char text[2000];
+	char text[DIALOG_LINE];
 	size_t n;
 	bool open_end; /* S: ... */
 };
@@ -218,7 +219,7 @@ static void parse_line(struct dialog *d, char *text)
 
 static void load(struct dialog *d, const char *path)
 {
-	char text[2000];
+	char text[DIALOG_LINE];
 	FILE *f = fopen(path, "r");
 
 	*d = (struct dialog){ .path = path, .options = { .hostname = { "mx.test", 7 }, .tls = PSMTP_TLS_STARTTLS, .error_limit = 1000 } };
@@ -311,7 +312,7 @@ static void play_note(struct play *p, const char *text)
 {
 	struct rig *r = p->r;
 	const char *rest;
-	char octets[2000], number[20];
+	char octets[DIALOG_LINE], number[20];
 
 	if (strcmp(text, "tls up") == 0) {
 		rig_tls(r);
@@ -404,7 +405,7 @@ static void record(const struct dialog *d)
 	struct play p = { .d = d, .r = calloc(1, sizeof *p.r), .cut = CUT_NONE, .record = true };
 	FILE *f = fopen(d->path, "r");
 	static char run[TEXT_MAX];
-	char text[2000];
+	char text[DIALOG_LINE];
 	size_t n = 0, i = 0;
 
 	if (!p.r)
@@ -419,11 +420,11 @@ static void record(const struct dialog *d)
 			continue;
 		if (n && l->kind != 'C')
 			feed_run(&p, run, n), n = 0;
-		if (l->kind == '[')
-			play_note(&p, l->text);
 		if (l->kind != '#')
 			expect_silence(&p);
 		fputs(text, stdout);
+		if (l->kind == '[')
+			play_note(&p, l->text);
 		if (l->kind == 'C')
 			memcpy(run + n, l->text, l->n), n += l->n;
 	}

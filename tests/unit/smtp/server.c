@@ -302,8 +302,8 @@ static void test_ehlo_resets_and_refused_ehlo_does_not(void **state)
 static void test_bare_newlines_are_refused_at_the_true_end(void **state)
 {
 	static const struct { const char *text, *reason; size_t n; } bodies[] = {
-		{ "a\nb\r\n.\r\n", "bare_lf", 9 }, { "a\rb\r\n.\r\n", "bare_cr", 9 }, { "a\0b\r\n.\r\n", "nul", 9 },
-		{ "a\n.\r\nMAIL FROM:<evil@b.test>\r\n.\r\n", "bare_lf", 34 }, { "a\r\n.\nNOOP\r\n.\r\n", "bare_lf", 14 },
+		{ "a\nb\r\n.\r\n", "bare_lf", 8 }, { "a\rb\r\n.\r\n", "bare_cr", 8 }, { "a\0b\r\n.\r\n", "nul", 8 },
+		{ "a\n.\r\nMAIL FROM:<evil@b.test>\r\n.\r\n", "bare_lf", 33 }, { "a\r\n.\nNOOP\r\n.\r\n", "bare_lf", 14 },
 	};
 
 	(void)state;
