@@ -42,7 +42,7 @@ static uint64_t get(const unsigned char **p, unsigned n)
 
 void sign_client_init(struct sign_client *s, uint32_t ask, uint32_t answer)
 {
-	*s = (struct sign_client){ .fd = -1, .ask = ask, .answer = answer };
+	*s = (struct sign_client){ .fd = -1, .ask = ask, .answer = answer, .timeout_ms = SIGN_CLIENT_MS };
 }
 
 void sign_client_set_fd(struct sign_client *s, int fd)
@@ -104,7 +104,7 @@ static bool move(int fd, unsigned char *p, size_t n, bool out, uint64_t until)
 /* >0: octets of the signature; 0: `keys` refused; -1: the channel is broken. */
 static long exchange(struct sign_client *s, const unsigned char *ask, size_t n, unsigned char *to, size_t room)
 {
-	uint64_t until = now_us() + (uint64_t)SIGN_CLIENT_MS * 1000;
+	uint64_t until = now_us() + (uint64_t)s->timeout_ms * 1000;
 	unsigned char head[HEADER + ANSWER_SIZE];
 	const unsigned char *r = head;
 	uint64_t length, type, stream, ok, size;

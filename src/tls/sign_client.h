@@ -15,6 +15,7 @@
 struct sign_client {
 	int fd;
 	uint32_t ask, answer; /* the types of KEY_SIGN and KEY_SIGNED, given by the caller (wire/ is above) */
+	uint32_t timeout_ms;  /* SIGN_CLIENT_MS; a test may shorten it */
 	uint64_t stream;
 	uint64_t asked, failed, waited_us; /* counted, for the log */
 };

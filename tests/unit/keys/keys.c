@@ -481,6 +481,27 @@ static void bad_answers_close_the_descriptor(void **state)
 	}
 }
 
+/* `keys` hangs, or dribbles: the thread of receive is given back in time, and the late answer is never used. */
+static void an_answer_that_is_late_is_none(void **state)
+{
+	struct sign_client s;
+	int fd[2];
+	unsigned char to[100];
+	int64_t from = env_mono_ms(&env_real);
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
+	sign_client_init(&s, 1, 2);
+	s.timeout_ms = 30;
+	sign_client_set_fd(&s, fd[0]);
+	assert_int_equal(write(fd[1], "\x0f\0\0\0\2", 5), 5);
+	assert_int_equal(sign_client_sign(&s, 0, TLS_DIGEST_SHA256, TLS_PADDING_NONE, "h", 1, to, sizeof to), -1);
+	assert_in_range(env_mono_ms(&env_real) - from, 25, 2000);
+	assert_false(sign_client_is_open(&s));
+	sign_client_free(&s);
+	close(fd[1]);
+}
+
 static int set_up(void **state)
 {
 	(void)state;
@@ -526,6 +547,7 @@ int main(void)
 		cmocka_unit_test(what_is_asked_wrongly_is_refused),
 		cmocka_unit_test(frames_that_are_none_end_the_channel),
 		cmocka_unit_test(bad_answers_close_the_descriptor),
+		cmocka_unit_test(an_answer_that_is_late_is_none),
 		cmocka_unit_test(signatures_verify),
 		cmocka_unit_test(an_old_generation_keeps_its_keys),
 		cmocka_unit_test(handshakes_go_through_the_role),
