@@ -47,8 +47,12 @@ size_t smtp_base64_encode(struct view v, char *to)
 
 	for (size_t i = 0; i < v.n; i += 3) {
 		size_t left = v.n - i;
-		uint32_t bits = (uint32_t)p[i] << 16 | (left > 1 ? (uint32_t)p[i + 1] << 8 : 0) | (left > 2 ? p[i + 2] : 0);
+		uint32_t bits = (uint32_t)p[i] << 16;
 
+		if (left > 1)
+			bits |= (uint32_t)p[i + 1] << 8;
+		if (left > 2)
+			bits |= p[i + 2];
 		to[n++] = digits[bits >> 18];
 		to[n++] = digits[bits >> 12 & 63];
 		to[n++] = left > 1 ? digits[bits >> 6 & 63] : '=';

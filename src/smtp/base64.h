@@ -1,7 +1,7 @@
 /* base64.h - base64 for AUTH (RFC 4648 section 4; RFC 4954 section 4).
  *
- * Decoding is strict: the standard alphabet, whole groups of four, padding only at the end and only where needed, unused
- * bits zero (section 3.5): one value has one encoding.  No white space.  The empty text is the empty value.
+ * Decoding is strict: the standard alphabet, whole groups of four, padding only at the end and only where needed,
+ * unused bits zero (section 3.5): one value has one encoding.  No white space.  The empty text is the empty value.
  */
 #ifndef SMTP_BASE64_H
 #define SMTP_BASE64_H

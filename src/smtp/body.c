@@ -12,7 +12,11 @@ static const struct view nothing = { "", 0 };
 void smtp_body_begin(struct smtp_body *b, enum psmtp_bare bare, bool chunked, bool binary)
 {
 	*b = (struct smtp_body){
-		.place = SMTP_BODY_LINE, .bare = bare, .chunked = chunked, .binary = chunked && binary, .limit = UINT64_MAX
+		.place = SMTP_BODY_LINE,
+		.bare = bare,
+		.chunked = chunked,
+		.binary = chunked && binary,
+		.limit = UINT64_MAX,
 	};
 }
 
@@ -127,7 +131,8 @@ struct smtp_body_step smtp_body_read(struct smtp_body *b, struct view in)
 		return (struct smtp_body_step){ .take = in.n, .give = given(b, in) };
 	if (settle(b, in.p[0], &step) && (step.take || step.give.n || step.end))
 		return step;
-	return scan(b, in); /* never a step that neither consumes nor gives: a caller could take it for "more, please" */
+	/* never a step that neither consumes nor gives: a caller could take it for "more, please" */
+	return scan(b, in);
 }
 
 struct view smtp_body_finish(struct smtp_body *b)

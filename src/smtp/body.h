@@ -12,7 +12,8 @@
  * dropped; where the message ends is judged by the wire alone.  Binary content (BDAT, BINARYMIME) is opaque.
  *
  * The framer holds no bytes: what it must hold back is told by its state, so it consumes all of its input, in one call
- * or several; a call that consumes nothing gives something.  Spans point into the input, or to static text.  One pass, no copy; it cannot fail.
+ * or several; a call that consumes nothing gives something.  Spans point into the input, or to static text.  One pass,
+ * no copy; it cannot fail.
  *
  *   while (in.n) { step = smtp_body_read(&b, in); use(step.give); in = rest behind step.take; if (step.end) break; }
  *   chunked, behind the last octet of the LAST chunk: use(smtp_body_finish(&b));

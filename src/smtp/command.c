@@ -17,11 +17,13 @@ static const struct verb verbs[SMTP_VERB_END_] = {
 };
 
 /* RFC 9110 section 9, RFC 5789, and the preface of HTTP/2 (RFC 9113 3.4).  None is a verb of SMTP. */
-static const char *const http_methods[] = { "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "PRI" };
+static const char *const http_methods[] = { "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE",
+	"PATCH", "PRI" };
 
 /* Header fields that a request begins with, for when its first line was lost on the way. */
-static const char *const http_fields[] = { "Host", "User-Agent", "Accept", "Accept-Encoding", "Accept-Language", "Connection",
-	"Content-Length", "Content-Type", "Cookie", "Origin", "Referer", "Upgrade", "Cache-Control", "Pragma", "Transfer-Encoding" };
+static const char *const http_fields[] = { "Host", "User-Agent", "Accept", "Accept-Encoding", "Accept-Language",
+	"Connection", "Content-Length", "Content-Type", "Cookie", "Origin", "Referer", "Upgrade", "Cache-Control",
+	"Pragma", "Transfer-Encoding" };
 
 static bool among(struct view word, const char *const *list, size_t n)
 {

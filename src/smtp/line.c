@@ -38,7 +38,9 @@ static const char *fault_of(struct view text)
 static struct smtp_line too_long(struct smtp_line_state *s, size_t end)
 {
 	*s = (struct smtp_line_state){ 0 };
-	return (struct smtp_line){ .kind = SMTP_LINE_TOO_LONG, .text = VIEW(""), .take = end + 1, .reason = "line_too_long" };
+	return (struct smtp_line){
+		.kind = SMTP_LINE_TOO_LONG, .text = VIEW(""), .take = end + 1, .reason = "line_too_long"
+	};
 }
 
 /* No end of line yet. */

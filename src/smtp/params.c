@@ -1,7 +1,8 @@
 /* params.c - see params.h.
  *
- * One table holds every parameter: its keyword, the command it belongs to, whether it takes a value, the bit that offers
- * it, and the function that judges its value.  Values are decoded inside the copy in the arena, which is ours to write.
+ * One table holds every parameter: its keyword, the command it belongs to, whether it takes a value, the bit that
+ * offers it, and the function that judges its value.  Values are decoded inside the copy in the arena, which is ours
+ * to write.
  */
 #include "smtp/params.h"
 
@@ -110,7 +111,12 @@ static bool take_notify(struct target *t, struct view v)
 	static const struct {
 		struct view word;
 		unsigned bit;
-	} words[] = { { { "SUCCESS", 7 }, PSMTP_NOTIFY_SUCCESS }, { { "FAILURE", 7 }, PSMTP_NOTIFY_FAILURE }, { { "DELAY", 5 }, PSMTP_NOTIFY_DELAY } };
+	} words[] = {
+		{ { "SUCCESS", 7 }, PSMTP_NOTIFY_SUCCESS },
+		{ { "FAILURE", 7 }, PSMTP_NOTIFY_FAILURE },
+		{ { "DELAY", 5 }, PSMTP_NOTIFY_DELAY },
+	};
+	const size_t count = sizeof words / sizeof *words;
 
 	if (view_eq_nocase(v, VIEW("NEVER"))) {
 		t->rcpt->notify = PSMTP_NOTIFY_NEVER;
@@ -119,9 +125,9 @@ static bool take_notify(struct target *t, struct view v)
 	for (;;) {
 		size_t comma = view_find(v, ','), i = 0;
 
-		while (i < 3 && !view_eq_nocase(view_slice(v, 0, comma), words[i].word))
+		while (i < count && !view_eq_nocase(view_slice(v, 0, comma), words[i].word))
 			i++;
-		if (i == 3)
+		if (i == count)
 			return false;
 		t->rcpt->notify |= words[i].bit;
 		if (comma == v.n)
@@ -130,7 +136,15 @@ static bool take_notify(struct target *t, struct view v)
 	}
 }
 
-/* \x{HEXPOINT} of RFC 6533 section 3 at the start of v: its length, or 0.  Controls are not let through. */
+/* A code point that may be embedded: no control, no surrogate, within Unicode. */
+static bool embeddable(uint32_t point)
+{
+	bool control = point < 0x20 || (point >= 0x7f && point < 0xa0), surrogate = point >= 0xd800 && point < 0xe000;
+
+	return !control && !surrogate && point <= 0x10ffff;
+}
+
+/* \x{HEXPOINT} of RFC 6533 section 3, of two to six digits, at the start of v: its length, or 0. */
 static size_t embedded_length(struct view v)
 {
 	uint32_t point = 0;
@@ -145,9 +159,7 @@ static size_t embedded_length(struct view v)
 			return 0;
 		point = point * 16 + (uint32_t)(smtp_is_digit(c) ? c - '0' : c - 'a' + 10);
 	}
-	if (i == v.n || i < 5 || point < 0x20 || (point >= 0x7f && point < 0xa0) || point > 0x10ffff || (point >= 0xd800 && point < 0xe000))
-		return 0;
-	return i + 1;
+	return i < v.n && i >= 5 && embeddable(point) ? i + 1 : 0;
 }
 
 /* utf-8-enc-addr (RFC 6533 section 3): printable ASCII but + = \, \x{...}, and raw UTF-8 where the session allows it.
@@ -238,7 +250,8 @@ static unsigned offer_of(const struct param *p, struct view value)
 }
 
 /* One word: KEYWORD or KEYWORD=value.  twice: bits of params already said. */
-static enum smtp_parse_fault take_word(struct target *t, struct view word, unsigned allowed, unsigned *twice, unsigned *seen)
+static enum smtp_parse_fault take_word(struct target *t, struct view word, unsigned allowed, unsigned *twice,
+	unsigned *seen)
 {
 	enum owner of = t->mail ? OF_MAIL : OF_RCPT;
 	size_t equals = view_find(word, '=');
@@ -332,7 +345,8 @@ struct smtp_parsed smtp_mail_parse(struct view v, unsigned allowed, struct arena
 	return r;
 }
 
-struct smtp_parsed smtp_rcpt_parse(struct view v, unsigned allowed, bool rcpt_utf8, struct arena *arena, struct psmtp_rcpt *rcpt)
+struct smtp_parsed smtp_rcpt_parse(struct view v, unsigned allowed, bool rcpt_utf8, struct arena *arena,
+	struct psmtp_rcpt *rcpt)
 {
 	struct smtp_parsed r = { .fault = SMTP_PARSE_MEMORY };
 	struct target t = { .rcpt = rcpt, .utf8 = rcpt_utf8 };

@@ -58,7 +58,8 @@ struct smtp_parsed {
 
 /* argument: what stands behind "MAIL " or "RCPT ".  rcpt_utf8: the transaction's MAIL said SMTPUTF8. */
 struct smtp_parsed smtp_mail_parse(struct view argument, unsigned allowed, struct arena *, struct psmtp_mail *);
-struct smtp_parsed smtp_rcpt_parse(struct view argument, unsigned allowed, bool rcpt_utf8, struct arena *, struct psmtp_rcpt *);
+struct smtp_parsed smtp_rcpt_parse(struct view argument, unsigned allowed, bool rcpt_utf8, struct arena *,
+	struct psmtp_rcpt *);
 
 /* Code, enhanced code and words for a fault; text is static.  OK gives code 0. */
 struct psmtp_reply smtp_parse_reply(enum smtp_parse_fault);

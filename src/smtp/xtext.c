@@ -21,7 +21,8 @@ long psmtp_xtext_decode(struct psmtp_view v, char *to)
 		if (!smtp_is_graph(c) || c == '=')
 			return -1;
 		if (c == '+') {
-			int high = i + 2 < v.n ? hex_value(v.p[i + 1]) : -1, low = i + 2 < v.n ? hex_value(v.p[i + 2]) : -1;
+			int high = i + 2 < v.n ? hex_value(v.p[i + 1]) : -1;
+			int low = i + 2 < v.n ? hex_value(v.p[i + 2]) : -1;
 
 			if (high < 0 || low < 0)
 				return -1;

@@ -4,9 +4,10 @@
 
 static void refuses(void **state)
 {
-	static const struct view table[] = { LIT("Z"), LIT("Zg"), LIT("Zg="), LIT("Zg==="), LIT("Zm9"), LIT("===="), LIT("Z==="), LIT("="), LIT("Zh=="),
-		LIT("Zm9="), LIT("Zg==Zg=="), LIT("Zm=v"), LIT("Zm9v\n"), LIT("Zm9v "), LIT(" Zm9"), LIT("Zm\r\n"), LIT("Zm9-"), LIT("Zm9_"), LIT("Zm9\0"),
-		LIT("Zm9\xc3"), LIT("*"), LIT("Zm9v="), LIT("Zm9v===="), LIT("=m9v"), LIT("=Zg=") };
+	static const struct view table[] = { LIT("Z"), LIT("Zg"), LIT("Zg="), LIT("Zg==="), LIT("Zm9"), LIT("===="),
+		LIT("Z==="), LIT("="), LIT("Zh=="), LIT("Zm9="), LIT("Zg==Zg=="), LIT("Zm=v"), LIT("Zm9v\n"),
+		LIT("Zm9v "), LIT(" Zm9"), LIT("Zm\r\n"), LIT("Zm9-"), LIT("Zm9_"), LIT("Zm9\0"), LIT("Zm9\xc3"),
+		LIT("*"), LIT("Zm9v="), LIT("Zm9v===="), LIT("=m9v"), LIT("=Zg=") };
 	unsigned char to[32];
 
 	(void)state;
@@ -23,7 +24,8 @@ static void examples_of_the_rfc(void **state)
 {
 	static const struct {
 		const char *plain, *coded;
-	} table[] = { { "", "" }, { "f", "Zg==" }, { "fo", "Zm8=" }, { "foo", "Zm9v" }, { "foob", "Zm9vYg==" }, { "fooba", "Zm9vYmE=" }, { "foobar", "Zm9vYmFy" } };
+	} table[] = { { "", "" }, { "f", "Zg==" }, { "fo", "Zm8=" }, { "foo", "Zm9v" }, { "foob", "Zm9vYg==" },
+		{ "fooba", "Zm9vYmE=" }, { "foobar", "Zm9vYmFy" } };
 	char coded[16];
 	unsigned char plain[16];
 
@@ -68,7 +70,8 @@ static void one_value_one_encoding(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(refuses), cmocka_unit_test(examples_of_the_rfc), cmocka_unit_test(one_value_one_encoding) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(refuses), cmocka_unit_test(examples_of_the_rfc),
+		cmocka_unit_test(one_value_one_encoding) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,7 +33,8 @@ static void feed(struct result *r, struct view in)
 	}
 }
 
-static void check(const struct result *r, const struct oracle *o, struct view wire, bool chunked, bool normalise, size_t a, size_t b)
+static void check(const struct result *r, const struct oracle *o, struct view wire, bool chunked, bool normalise,
+	size_t a, size_t b)
 {
 	const char *want = normalise ? o->canonical : o->plain;
 	size_t want_n = normalise ? o->canonical_n : o->plain_n;
@@ -42,7 +43,8 @@ static void check(const struct result *r, const struct oracle *o, struct view wi
 
 	/* a message that will be refused is given up to its fault at most; one that has not ended may be held back in part */
 	if (complete && !fault)
-		same = r->n == want_n && memcmp(r->give, want, want_n) == 0 && r->body.size == want_n && (!normalise || r->body.changed == (o->fault != NULL));
+		same = r->n == want_n && memcmp(r->give, want, want_n) == 0 && r->body.size == want_n &&
+			(!normalise || r->body.changed == (o->fault != NULL));
 	else
 		same = r->n <= want_n && memcmp(r->give, want, r->n) == 0;
 	/* a CR that ends what has not ended is no fault yet */
@@ -52,8 +54,10 @@ static void check(const struct result *r, const struct oracle *o, struct view wi
 		return;
 	for (size_t i = 0; i < wire.n; i++)
 		print_message("%02x ", (unsigned char)wire.p[i]);
-	fail_msg("chunked %d normalise %d split %zu %zu: end %d consumed %zu gave %zu fault %s; the oracle: end %d consumed %zu gave %zu fault %s", chunked, normalise,
-		a, b, r->end, r->consumed, r->n, r->body.fault ? r->body.fault : "-", o->ended, o->consumed, want_n, fault ? fault : "-");
+	fail_msg("chunked %d normalise %d split %zu %zu: end %d consumed %zu gave %zu fault %s; the oracle: end %d "
+		 "consumed %zu gave %zu fault %s",
+		chunked, normalise, a, b, r->end, r->consumed, r->n, r->body.fault ? r->body.fault : "-", o->ended,
+		o->consumed, want_n, fault ? fault : "-");
 }
 
 /* Octets [0, a), [a, b), [b, n), or one by one when a > n. */
@@ -96,7 +100,7 @@ static void compare(struct view text, bool all_splits)
 
 static const char octets[5] = { '\r', '\n', '.', 'a', '\0' };
 
-/* Every string of up to 6 of these octets, alone and with a true end behind it, at every split; of 7 whole and byte by byte. */
+/* Every string of up to 6 of these octets at every split, of 7 whole and byte by byte; and with a true end behind it. */
 static void every_short_string(void **state)
 {
 	static const char tail[] = "\r\n.\r\nQUIT\r\n";
@@ -122,7 +126,8 @@ static unsigned random_next(unsigned *seed)
 /* Long ones, mostly of sound lines, in three pieces anywhere. */
 static void random_long_strings(void **state)
 {
-	static const char *const parts[] = { "\r\n", "\r\n.", "\r\n..", "a line of text", ".", "\r", "\n", "\r\n", "x", "\r\n\r\n" };
+	static const char *const parts[] = { "\r\n", "\r\n.", "\r\n..", "a line of text", ".", "\r", "\n", "\r\n", "x",
+		"\r\n\r\n" };
 	unsigned seed = 20261124;
 	char s[2048];
 
@@ -161,12 +166,52 @@ static void random_long_strings(void **state)
 
 /* What other programs were seen to take for the end of a message, or for a part of it. */
 static const struct view smuggled[] = {
-	LIT("\n.\n"), LIT("\n.\r\n"), LIT("\r.\r"), LIT("\r.\r\n"), LIT("\r.\n"), LIT("\n.\r"), LIT("\r\n.\n"), LIT("\r\n.\r"), LIT("\r\n.\r\r\n"),
-	LIT("\r\n.\r\r\r\n"), LIT("\r\n.\n\r\n"), LIT("\r\n.\n\r"), LIT("\n\r.\n\r"), LIT("\n\r.\r\n"), LIT("\r\r.\r\r"), LIT("\n\n.\n\n"), LIT("\n\n.\r\n"),
-	LIT("\r\r.\r\n"), LIT("\r\n\0.\r\n"), LIT("\r\n.\0\r\n"), LIT("\r\n.\r\0\n"), LIT("\r\0\n.\r\n"), LIT("\0\r\n\0.\0\r\n\0"), LIT("\n\0.\n"), LIT("\r\n.\0\n"),
-	LIT("\r\n. \r\n"), LIT("\r\n.\t\r\n"), LIT("\r\n .\r\n"), LIT("\r\n..\r\n"), LIT("\r\n...\r\n"), LIT("\r\n.\x0b\r\n"), LIT("\r\n.\x0c\r\n"), LIT("\x0b.\r\n"),
-	LIT("\x85.\x85"), LIT("\xc2\x85.\xc2\x85"), LIT("\xe2\x80\xa8.\xe2\x80\xa8"), LIT("\r\n\xc0\xae\r\n"), LIT("\r\n\xae\r\n"), LIT("\x8d\x8a.\x8d\x8a"),
-	LIT("\r\n.\x1a\r\n"), LIT("\x1a"), LIT("\x04"), LIT("\r\n\x04\r\n"), LIT("\r\n%2e\r\n"), LIT("\r\n=2E\r\n"), LIT("\r\n\".\"\r\n"),
+	LIT("\n.\n"),
+	LIT("\n.\r\n"),
+	LIT("\r.\r"),
+	LIT("\r.\r\n"),
+	LIT("\r.\n"),
+	LIT("\n.\r"),
+	LIT("\r\n.\n"),
+	LIT("\r\n.\r"),
+	LIT("\r\n.\r\r\n"),
+	LIT("\r\n.\r\r\r\n"),
+	LIT("\r\n.\n\r\n"),
+	LIT("\r\n.\n\r"),
+	LIT("\n\r.\n\r"),
+	LIT("\n\r.\r\n"),
+	LIT("\r\r.\r\r"),
+	LIT("\n\n.\n\n"),
+	LIT("\n\n.\r\n"),
+	LIT("\r\r.\r\n"),
+	LIT("\r\n\0.\r\n"),
+	LIT("\r\n.\0\r\n"),
+	LIT("\r\n.\r\0\n"),
+	LIT("\r\0\n.\r\n"),
+	LIT("\0\r\n\0.\0\r\n\0"),
+	LIT("\n\0.\n"),
+	LIT("\r\n.\0\n"),
+	LIT("\r\n. \r\n"),
+	LIT("\r\n.\t\r\n"),
+	LIT("\r\n .\r\n"),
+	LIT("\r\n..\r\n"),
+	LIT("\r\n...\r\n"),
+	LIT("\r\n.\x0b\r\n"),
+	LIT("\r\n.\x0c\r\n"),
+	LIT("\x0b.\r\n"),
+	LIT("\x85.\x85"),
+	LIT("\xc2\x85.\xc2\x85"),
+	LIT("\xe2\x80\xa8.\xe2\x80\xa8"),
+	LIT("\r\n\xc0\xae\r\n"),
+	LIT("\r\n\xae\r\n"),
+	LIT("\x8d\x8a.\x8d\x8a"),
+	LIT("\r\n.\x1a\r\n"),
+	LIT("\x1a"),
+	LIT("\x04"),
+	LIT("\r\n\x04\r\n"),
+	LIT("\r\n%2e\r\n"),
+	LIT("\r\n=2E\r\n"),
+	LIT("\r\n\".\"\r\n"),
 };
 
 static void smuggling_ends_nothing(void **state)
@@ -192,7 +237,8 @@ static void smuggling_ends_nothing(void **state)
 /* Each of these ends at its own last octet. */
 static void true_ends(void **state)
 {
-	static const struct view table[] = { LIT(".\r\n"), LIT("\r\n.\r\n"), LIT("a\r\n.\r\n"), LIT("..\r\n.\r\n"), LIT("\n\r\n.\r\n"), LIT("a\r\r\n.\r\n"), LIT("\0\r\n.\r\n") };
+	static const struct view table[] = { LIT(".\r\n"), LIT("\r\n.\r\n"), LIT("a\r\n.\r\n"), LIT("..\r\n.\r\n"),
+		LIT("\n\r\n.\r\n"), LIT("a\r\r\n.\r\n"), LIT("\0\r\n.\r\n") };
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(table); i++) {
@@ -209,8 +255,10 @@ static void names_the_first_fault(void **state)
 	static const struct {
 		struct view wire;
 		const char *fault;
-	} table[] = { { LIT("a\n\r\n.\r\n"), "bare_lf" }, { LIT("a\rb\n\r\n.\r\n"), "bare_cr" }, { LIT("a\0\n\r\n.\r\n"), "nul" }, { LIT("a\r\r\n.\r\n"), "bare_cr" },
-		{ LIT("\r\n.\n\r\n.\r\n"), "bare_lf" }, { LIT(".\rx\r\n.\r\n"), "bare_cr" }, { LIT("ok\r\n.\r\n"), NULL } };
+	} table[] = { { LIT("a\n\r\n.\r\n"), "bare_lf" }, { LIT("a\rb\n\r\n.\r\n"), "bare_cr" },
+		{ LIT("a\0\n\r\n.\r\n"), "nul" }, { LIT("a\r\r\n.\r\n"), "bare_cr" },
+		{ LIT("\r\n.\n\r\n.\r\n"), "bare_lf" }, { LIT(".\rx\r\n.\r\n"), "bare_cr" },
+		{ LIT("ok\r\n.\r\n"), NULL } };
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(table); i++) {
@@ -303,8 +351,14 @@ static void nothing_follows_the_end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_short_string),    cmocka_unit_test(random_long_strings), cmocka_unit_test(smuggling_ends_nothing), cmocka_unit_test(true_ends),
-		cmocka_unit_test(names_the_first_fault), cmocka_unit_test(copies_nothing),      cmocka_unit_test(counts_up_to_the_limit), cmocka_unit_test(binary_is_opaque),
+		cmocka_unit_test(every_short_string),
+		cmocka_unit_test(random_long_strings),
+		cmocka_unit_test(smuggling_ends_nothing),
+		cmocka_unit_test(true_ends),
+		cmocka_unit_test(names_the_first_fault),
+		cmocka_unit_test(copies_nothing),
+		cmocka_unit_test(counts_up_to_the_limit),
+		cmocka_unit_test(binary_is_opaque),
 		cmocka_unit_test(nothing_follows_the_end),
 	};
 

@@ -26,7 +26,8 @@ static void run(struct view input, size_t step, size_t limit, char *log, size_t 
 
 			assert_true(line.take <= shown.n);
 			if (line.kind == SMTP_LINE_GOOD)
-				used += (size_t)snprintf(log + used, cap - used, "%s(%.*s)", line.eight_bit ? "8" : "", VIEW_ARGS(line.text));
+				used += (size_t)snprintf(log + used, cap - used, "%s(%.*s)", line.eight_bit ? "8" : "",
+					VIEW_ARGS(line.text));
 			else if (line.kind != SMTP_LINE_NONE)
 				used += (size_t)snprintf(log + used, cap - used, "!%s ", line.reason);
 			rest = exact(view_slice(shown, line.take, shown.n));
@@ -130,7 +131,8 @@ static void limit_may_grow_with_the_line(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(frames), cmocka_unit_test(searches_no_octet_twice), cmocka_unit_test(limit_may_grow_with_the_line) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(frames), cmocka_unit_test(searches_no_octet_twice),
+		cmocka_unit_test(limit_may_grow_with_the_line) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,7 @@
 #include "smtp/reply_in.h"
 
 #define OCTETS 200
-#define LINES 5
+#define LINES  5
 
 static struct smtp_reply_in in;
 
@@ -35,17 +35,42 @@ static void refuses(void **state)
 		struct view wire;
 		const char *reason;
 	} table[] = {
-		{ LIT("\r\n"), "reply_syntax" }, { LIT("2\r\n"), "reply_syntax" }, { LIT("25\r\n"), "reply_syntax" }, { LIT("150 x\r\n"), "reply_syntax" },
-		{ LIT("650 x\r\n"), "reply_syntax" }, { LIT("050 x\r\n"), "reply_syntax" }, { LIT("2x0 x\r\n"), "reply_syntax" }, { LIT("25x x\r\n"), "reply_syntax" },
-		{ LIT(" 250 x\r\n"), "reply_syntax" }, { LIT("250x\r\n"), "reply_syntax" }, { LIT("2500 x\r\n"), "reply_syntax" }, { LIT("250\tx\r\n"), "reply_syntax" },
-		{ LIT("250_x\r\n"), "reply_syntax" }, { LIT("-50 x\r\n"), "reply_syntax" }, { LIT("HTTP/1.1 400\r\n"), "reply_syntax" }, { LIT("\x16\x03\x01"), "reply_syntax" },
-		{ LIT("SSH-2.0\r\n"), "reply_syntax" }, { LIT("250-a\r\n\r\n"), "reply_syntax" }, { LIT("250-a\r\nb\r\n"), "reply_syntax" },
-		{ LIT("250-a\r\n251 b\r\n"), "reply_codes_differ" }, { LIT("250-a\r\n550 b\r\n"), "reply_codes_differ" }, { LIT("250-a\r\n250-b\r\n220 c\r\n"), "reply_codes_differ" },
-		{ LIT("250 a\n"), "reply_bare_lf" }, { LIT("250-a\n250 b\r\n"), "reply_bare_lf" }, { LIT("\n"), "reply_bare_lf" }, { LIT("250\n"), "reply_bare_lf" },
-		{ LIT("250 a\rb\r\n"), "reply_bare_cr" }, { LIT("250 a\r\r\n"), "reply_bare_cr" }, { LIT("\r250 a\r\n"), "reply_bare_cr" }, { LIT("250 a\r\0\n"), "reply_bare_cr" },
-		{ LIT("250 a\0b\r\n"), "reply_nul" }, { LIT("\0"), "reply_nul" }, { LIT("250-a\r\n\0"), "reply_nul" },
+		{ LIT("\r\n"), "reply_syntax" },
+		{ LIT("2\r\n"), "reply_syntax" },
+		{ LIT("25\r\n"), "reply_syntax" },
+		{ LIT("150 x\r\n"), "reply_syntax" },
+		{ LIT("650 x\r\n"), "reply_syntax" },
+		{ LIT("050 x\r\n"), "reply_syntax" },
+		{ LIT("2x0 x\r\n"), "reply_syntax" },
+		{ LIT("25x x\r\n"), "reply_syntax" },
+		{ LIT(" 250 x\r\n"), "reply_syntax" },
+		{ LIT("250x\r\n"), "reply_syntax" },
+		{ LIT("2500 x\r\n"), "reply_syntax" },
+		{ LIT("250\tx\r\n"), "reply_syntax" },
+		{ LIT("250_x\r\n"), "reply_syntax" },
+		{ LIT("-50 x\r\n"), "reply_syntax" },
+		{ LIT("HTTP/1.1 400\r\n"), "reply_syntax" },
+		{ LIT("\x16\x03\x01"), "reply_syntax" },
+		{ LIT("SSH-2.0\r\n"), "reply_syntax" },
+		{ LIT("250-a\r\n\r\n"), "reply_syntax" },
+		{ LIT("250-a\r\nb\r\n"), "reply_syntax" },
+		{ LIT("250-a\r\n251 b\r\n"), "reply_codes_differ" },
+		{ LIT("250-a\r\n550 b\r\n"), "reply_codes_differ" },
+		{ LIT("250-a\r\n250-b\r\n220 c\r\n"), "reply_codes_differ" },
+		{ LIT("250 a\n"), "reply_bare_lf" },
+		{ LIT("250-a\n250 b\r\n"), "reply_bare_lf" },
+		{ LIT("\n"), "reply_bare_lf" },
+		{ LIT("250\n"), "reply_bare_lf" },
+		{ LIT("250 a\rb\r\n"), "reply_bare_cr" },
+		{ LIT("250 a\r\r\n"), "reply_bare_cr" },
+		{ LIT("\r250 a\r\n"), "reply_bare_cr" },
+		{ LIT("250 a\r\0\n"), "reply_bare_cr" },
+		{ LIT("250 a\0b\r\n"), "reply_nul" },
+		{ LIT("\0"), "reply_nul" },
+		{ LIT("250-a\r\n\0"), "reply_nul" },
 		{ LIT("250-a\r\n250-a\r\n250-a\r\n250-a\r\n250-a\r\n"), "reply_too_many_lines" },
-		{ LIT("250 " X50 X50 X50 X50), "reply_too_long" }, { LIT("250-" X50 "\r\n250-" X50 "\r\n250-" X50 "\r\n250 " X50 "\r\n"), "reply_too_long" },
+		{ LIT("250 " X50 X50 X50 X50), "reply_too_long" },
+		{ LIT("250-" X50 "\r\n250-" X50 "\r\n250-" X50 "\r\n250 " X50 "\r\n"), "reply_too_long" },
 	};
 
 	(void)state;
@@ -55,7 +80,8 @@ static void refuses(void **state)
 
 			if (feed(table[i].wire, cut, &n) != SMTP_REPLY_BAD || strcmp(in.reason, table[i].reason) != 0)
 				fail_msg("row %zu cut %zu: %s", i, cut, in.reason ? in.reason : "accepted");
-			assert_int_equal(smtp_reply_in_read(&in, LIT("250 x\r\n"), &n), SMTP_REPLY_BAD); /* it stays refused */
+			assert_int_equal(
+				smtp_reply_in_read(&in, LIT("250 x\r\n"), &n), SMTP_REPLY_BAD); /* it stays refused */
 			assert_int_equal(n, 0);
 			assert_false(smtp_reply_in_begun(&in));
 		}
@@ -69,20 +95,36 @@ static void accepts(void **state)
 		uint16_t enhanced[3];
 		const char *text;
 	} table[] = {
-		{ LIT("250 ok\r\n"), 250, { 0, 0, 0 }, "ok" }, { LIT("250\r\n"), 250, { 0, 0, 0 }, "" }, { LIT("250 \r\n"), 250, { 0, 0, 0 }, "" },
-		{ LIT("250  ok \r\n"), 250, { 0, 0, 0 }, " ok " }, { LIT("599 x\r\n"), 599, { 0, 0, 0 }, "x" }, { LIT("571 x\r\n"), 571, { 0, 0, 0 }, "x" },
-		{ LIT("250-a\r\n250-b\r\n250 c\r\n"), 250, { 0, 0, 0 }, "a\nb\nc" }, { LIT("250-\r\n250-\r\n250\r\n"), 250, { 0, 0, 0 }, "\n\n" },
-		{ LIT("250-a\r\n250\r\n"), 250, { 0, 0, 0 }, "a\n" }, { LIT("250-a\r\n250-b\r\n250-c\r\n250-d\r\n250 e\r\n"), 250, { 0, 0, 0 }, "a\nb\nc\nd\ne" },
+		{ LIT("250 ok\r\n"), 250, { 0, 0, 0 }, "ok" },
+		{ LIT("250\r\n"), 250, { 0, 0, 0 }, "" },
+		{ LIT("250 \r\n"), 250, { 0, 0, 0 }, "" },
+		{ LIT("250  ok \r\n"), 250, { 0, 0, 0 }, " ok " },
+		{ LIT("599 x\r\n"), 599, { 0, 0, 0 }, "x" },
+		{ LIT("571 x\r\n"), 571, { 0, 0, 0 }, "x" },
+		{ LIT("250-a\r\n250-b\r\n250 c\r\n"), 250, { 0, 0, 0 }, "a\nb\nc" },
+		{ LIT("250-\r\n250-\r\n250\r\n"), 250, { 0, 0, 0 }, "\n\n" },
+		{ LIT("250-a\r\n250\r\n"), 250, { 0, 0, 0 }, "a\n" },
+		{ LIT("250-a\r\n250-b\r\n250-c\r\n250-d\r\n250 e\r\n"), 250, { 0, 0, 0 }, "a\nb\nc\nd\ne" },
 		/* enhanced codes */
-		{ LIT("250 2.1.5 ok\r\n"), 250, { 2, 1, 5 }, "ok" }, { LIT("250 2.1.5\r\n"), 250, { 2, 1, 5 }, "" }, { LIT("550-5.7.123 a\r\n550 5.7.123 b\r\n"), 550, { 5, 7, 123 }, "a\nb" },
-		{ LIT("550-5.1.1 a\r\n550 b\r\n"), 550, { 5, 1, 1 }, "a\nb" }, { LIT("550-5.1.1 a\r\n550 5.1.2 b\r\n"), 550, { 5, 1, 1 }, "a\n5.1.2 b" },
+		{ LIT("250 2.1.5 ok\r\n"), 250, { 2, 1, 5 }, "ok" },
+		{ LIT("250 2.1.5\r\n"), 250, { 2, 1, 5 }, "" },
+		{ LIT("550-5.7.123 a\r\n550 5.7.123 b\r\n"), 550, { 5, 7, 123 }, "a\nb" },
+		{ LIT("550-5.1.1 a\r\n550 b\r\n"), 550, { 5, 1, 1 }, "a\nb" },
+		{ LIT("550-5.1.1 a\r\n550 5.1.2 b\r\n"), 550, { 5, 1, 1 }, "a\n5.1.2 b" },
 		{ LIT("550-a\r\n550 5.1.2 b\r\n"), 550, { 0, 0, 0 }, "a\n5.1.2 b" },
-		{ LIT("250 5.1.5 x\r\n"), 250, { 0, 0, 0 }, "5.1.5 x" }, { LIT("354 3.0.0 x\r\n"), 354, { 0, 0, 0 }, "3.0.0 x" }, { LIT("250 2.1 x\r\n"), 250, { 0, 0, 0 }, "2.1 x" },
-		{ LIT("250 2.1.5x\r\n"), 250, { 0, 0, 0 }, "2.1.5x" }, { LIT("250 2.1.5.1 x\r\n"), 250, { 0, 0, 0 }, "2.1.5.1 x" },
-		{ LIT("250 2.1234.1 x\r\n"), 250, { 0, 0, 0 }, "2.1234.1 x" }, { LIT("250 2..1 x\r\n"), 250, { 0, 0, 0 }, "2..1 x" }, { LIT("250 2.1.\r\n"), 250, { 0, 0, 0 }, "2.1." },
-		{ LIT("250 22.1.1 x\r\n"), 250, { 0, 0, 0 }, "22.1.1 x" }, { LIT("421 4.3.2 bye\r\n"), 421, { 4, 3, 2 }, "bye" },
+		{ LIT("250 5.1.5 x\r\n"), 250, { 0, 0, 0 }, "5.1.5 x" },
+		{ LIT("354 3.0.0 x\r\n"), 354, { 0, 0, 0 }, "3.0.0 x" },
+		{ LIT("250 2.1 x\r\n"), 250, { 0, 0, 0 }, "2.1 x" },
+		{ LIT("250 2.1.5x\r\n"), 250, { 0, 0, 0 }, "2.1.5x" },
+		{ LIT("250 2.1.5.1 x\r\n"), 250, { 0, 0, 0 }, "2.1.5.1 x" },
+		{ LIT("250 2.1234.1 x\r\n"), 250, { 0, 0, 0 }, "2.1234.1 x" },
+		{ LIT("250 2..1 x\r\n"), 250, { 0, 0, 0 }, "2..1 x" },
+		{ LIT("250 2.1.\r\n"), 250, { 0, 0, 0 }, "2.1." },
+		{ LIT("250 22.1.1 x\r\n"), 250, { 0, 0, 0 }, "22.1.1 x" },
+		{ LIT("421 4.3.2 bye\r\n"), 421, { 4, 3, 2 }, "bye" },
 		/* odd octets: controls go, the tab and 8-bit octets stay */
-		{ LIT("550 a\033[2J\177\001b\r\n"), 550, { 0, 0, 0 }, "a?[2J??b" }, { LIT("550 a\tb\xc3\xa9\r\n"), 550, { 0, 0, 0 }, "a\tb\xc3\xa9" },
+		{ LIT("550 a\033[2J\177\001b\r\n"), 550, { 0, 0, 0 }, "a?[2J??b" },
+		{ LIT("550 a\tb\xc3\xa9\r\n"), 550, { 0, 0, 0 }, "a\tb\xc3\xa9" },
 		{ LIT("334 VXNlcm5hbWU6\r\n"), 334, { 0, 0, 0 }, "VXNlcm5hbWU6" },
 	};
 
@@ -175,7 +217,11 @@ static void runs_out_of_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(refuses), cmocka_unit_test(accepts), cmocka_unit_test(every_beginning_waits), cmocka_unit_test(limits_a_line), cmocka_unit_test(runs_out_of_memory),
+		cmocka_unit_test(refuses),
+		cmocka_unit_test(accepts),
+		cmocka_unit_test(every_beginning_waits),
+		cmocka_unit_test(limits_a_line),
+		cmocka_unit_test(runs_out_of_memory),
 	};
 	int failed;
 

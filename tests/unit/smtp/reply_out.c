@@ -2,13 +2,15 @@
 #include "parse_test.h"
 #include "smtp/reply_out.h"
 
-#define X10 "xxxxxxxxxx"
+#define X10  "xxxxxxxxxx"
 #define X100 X10 X10 X10 X10 X10 X10 X10 X10 X10 X10
 #define X500 X100 X100 X100 X100 X100
 
 static struct psmtp_reply reply(int code, unsigned a, unsigned b, unsigned c, struct view text)
 {
-	return (struct psmtp_reply){ .code = code, .enhanced = { (uint16_t)a, (uint16_t)b, (uint16_t)c }, .text = smtp_public(text) };
+	return (struct psmtp_reply){
+		.code = code, .enhanced = { (uint16_t)a, (uint16_t)b, (uint16_t)c }, .text = smtp_public(text)
+	};
 }
 
 static void writes(void **state)
@@ -62,8 +64,9 @@ static void writes(void **state)
 /* Every line of any reply fits 512 with its CR LF, has the code, and the words come out whole. */
 static void folds(void **state)
 {
-	static const struct view words[] = { LIT(X500), LIT(X500 X500 "\n" X500 "y"), LIT(X100 " " X500), LIT(X100 X100 X100 " " X100 X100 X100 " z"), LIT(X500 "xxxxxxxx"),
-		LIT(X500 "x "), LIT(X500 "          " X500), LIT(X100 " " X100 " " X100 " " X100 " " X100 " " X100) };
+	static const struct view words[] = { LIT(X500), LIT(X500 X500 "\n" X500 "y"), LIT(X100 " " X500),
+		LIT(X100 X100 X100 " " X100 X100 X100 " z"), LIT(X500 "xxxxxxxx"), LIT(X500 "x "),
+		LIT(X500 "          " X500), LIT(X100 " " X100 " " X100 " " X100 " " X100 " " X100) };
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(words); i++)
@@ -131,7 +134,8 @@ static void adds_nothing_when_full(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(writes), cmocka_unit_test(folds), cmocka_unit_test(folds_at_a_blank), cmocka_unit_test(adds_nothing_when_full) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(writes), cmocka_unit_test(folds),
+		cmocka_unit_test(folds_at_a_blank), cmocka_unit_test(adds_nothing_when_full) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,8 +3,9 @@
 
 static void refuses(void **state)
 {
-	static const struct view table[] = { LIT("+"), LIT("+4"), LIT("a+"), LIT("+4g"), LIT("+G4"), LIT("+2b"), LIT("++2B"), LIT("a=b"), LIT("a b"),
-		LIT("a\tb"), LIT("a\0b"), LIT("\177"), LIT("\xc3\xa9"), LIT("+ 2"), LIT("+-1") };
+	static const struct view table[] = { LIT("+"), LIT("+4"), LIT("a+"), LIT("+4g"), LIT("+G4"), LIT("+2b"),
+		LIT("++2B"), LIT("a=b"), LIT("a b"), LIT("a\tb"), LIT("a\0b"), LIT("\177"), LIT("\xc3\xa9"), LIT("+ 2"),
+		LIT("+-1") };
 	char to[16];
 
 	(void)state;
@@ -45,7 +46,8 @@ static void every_octet_comes_back(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(refuses), cmocka_unit_test(decodes), cmocka_unit_test(every_octet_comes_back) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(refuses), cmocka_unit_test(decodes),
+		cmocka_unit_test(every_octet_comes_back) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
