@@ -172,7 +172,8 @@ enum psmtp_server_event_type {
 	/* say what happened; no answer */
 	PSMTP_SERVER_TLS_START, /* write the output out, then shake hands, then psmtp_server_tls_up or _tls_failed */
 	PSMTP_SERVER_BODY,      /* bytes of the message: body (dot-unstuffed; line ends CRLF) */
-	PSMTP_SERVER_RESET,     /* the transaction is gone: discard sender, recipients and sink */
+	PSMTP_SERVER_RESET,     /* the transaction ended, and no BODY_END of it was answered YES: discard sender, recipients
+	                         * and sink.  Also told before CLOSE, and after a NO to BODY_BEGIN or BODY_END */
 	PSMTP_SERVER_REJECTED,  /* the library itself answered an error: reply, and command (for the log) */
 	PSMTP_SERVER_CLOSE      /* write the output out, then close; nothing more comes */
 };
@@ -215,15 +216,19 @@ PSMTP_API struct psmtp_server *psmtp_server_new(const struct psmtp_server_option
 PSMTP_API void psmtp_server_free(struct psmtp_server *);
 
 /* Takes bytes of epoch 1 (clear) or 2 (TLS).  Returns how many were taken: fewer than n means that events must be
- * drained first; the caller keeps the rest and feeds it again.  Bytes of a wrong epoch end the session. */
+ * drained first; the caller keeps the rest and feeds it again.  While a verdict is owed nothing is taken, but for
+ * STARTTLS, whose verdict depends on what is pending.  Bytes of a wrong epoch end the session. */
 PSMTP_API size_t psmtp_server_feed(struct psmtp_server *, unsigned epoch, const void *bytes, size_t n, uint64_t now);
-/* The peer ended its side (end of file, close_notify, reset). */
+/* The peer ended its side (end of file, close_notify, reset).  What it said before is served first; then CLOSE. */
 PSMTP_API void psmtp_server_peer_closed(struct psmtp_server *, uint64_t now);
 /* The next event, or false when there is none now.  While a verdict is owed, false. */
 PSMTP_API bool psmtp_server_next(struct psmtp_server *, struct psmtp_server_event *, uint64_t now);
-/* The verdict that the last asking event wants.  0, or -1 when none is owed or the verdict cannot be. */
+/* The verdict that the last asking event wants.  0, or -1 when none is owed or the verdict cannot be: YES wants a 25x code
+ * (220 at CONNECT and STARTTLS, 354 at BODY_BEGIN, 235 at AUTH) and cannot close, NO_TEMPORARY a 4xx, NO_PERMANENT a 5xx;
+ * 421 closes.  The verdict's text is copied. */
 PSMTP_API int psmtp_server_answer(struct psmtp_server *, const struct psmtp_verdict *, uint64_t now);
-/* The handshake ended.  Legal only between TLS_START (or, for IMPLICIT, creation) and this call. */
+/* The handshake ended.  Legal only between TLS_START (or, for IMPLICIT, creation) and this call, and only when all output
+ * queued in clear has been sent. */
 PSMTP_API int psmtp_server_tls_up(struct psmtp_server *, const struct psmtp_tls_facts *, uint64_t now);
 PSMTP_API int psmtp_server_tls_failed(struct psmtp_server *, uint64_t now);
 /* Bytes to write out, contiguous; then psmtp_server_sent with how many were written. */
@@ -232,7 +237,8 @@ PSMTP_API void psmtp_server_sent(struct psmtp_server *, size_t n, uint64_t now);
 /* When psmtp_server_timeout is due at the latest; UINT64_MAX when never.  A verdict that the caller owes has no deadline. */
 PSMTP_API uint64_t psmtp_server_deadline(const struct psmtp_server *);
 PSMTP_API void psmtp_server_timeout(struct psmtp_server *, uint64_t now);
-/* Ends the session with 421 at the next safe place (shutdown, overload). */
+/* Ends the session with 421 at the next safe place (shutdown, overload): between commands, never inside a message.  The
+ * reply, if given, must be a 421 and is copied.  psmtp_server_next does the work, so call it afterwards. */
 PSMTP_API void psmtp_server_shutdown(struct psmtp_server *, const struct psmtp_reply *, uint64_t now);
 /* Gives memory back while the session idles. */
 PSMTP_API void psmtp_server_idle(struct psmtp_server *);

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
@@ -72,10 +73,8 @@ static void test_data_over_tls(void **state)
 		.options = { .hostname = { "mx.test", 7 }, .tls = PSMTP_TLS_STARTTLS, .auth = { "PLAIN", 5 } } };
 
 	(void)state;
-	text[0] = '\0';
-	strncat(text, "EHLO c.test\r\nAUTH PLAIN AGEAYg==\r\n", 100);
-	strncat(text, mail, 1000);
-	strncat(text, "DATA\r\n" WORDS WORDS WORDS WORDS WORDS WORDS WORDS WORDS WORDS WORDS ".\r\nQUIT\r\n", 1000);
+	snprintf(text, sizeof text, "EHLO c.test\r\nAUTH PLAIN AGEAYg==\r\n%sDATA\r\n" WORDS WORDS WORDS WORDS WORDS WORDS WORDS WORDS
+		".\r\nQUIT\r\n", mail);
 	try_all(&w);
 }
 
@@ -85,10 +84,8 @@ static void test_chunks(void **state)
 		.options = { .hostname = { "mx.test", 7 }, .tls = PSMTP_TLS_NONE, .binarymime = true } };
 
 	(void)state;
-	text[0] = '\0';
-	strncat(text, "EHLO c.test\r\n", 100);
-	strncat(text, mail, strcspn(mail, " ") + 16); /* MAIL FROM:<a@b.test> */
-	strncat(text, " BODY=BINARYMIME\r\nRCPT TO:<c@d.test>\r\nBDAT 72\r\n" WORDS "BDAT 72 LAST\r\n" WORDS "QUIT\r\n", 1000);
+	snprintf(text, sizeof text, "%s", "EHLO c.test\r\nMAIL FROM:<a@b.test> BODY=BINARYMIME\r\nRCPT TO:<c@d.test>\r\n"
+		"BDAT 72\r\n" WORDS "BDAT 72 LAST\r\n" WORDS "QUIT\r\n");
 	try_all(&w);
 }
 
@@ -97,8 +94,8 @@ static void test_lmtp(void **state)
 	struct walk w = { .clear = text, .inside = "", .options = { .hostname = { "mx.test", 7 }, .tls = PSMTP_TLS_NONE, .lmtp = true } };
 
 	(void)state;
-	text[0] = '\0';
-	strncat(text, "LHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nRCPT TO:<e@d.test>\r\nDATA\r\n" WORDS ".\r\nQUIT\r\n", 1000);
+	snprintf(text, sizeof text, "%s", "LHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nRCPT TO:<e@d.test>\r\n"
+		"DATA\r\n" WORDS ".\r\nQUIT\r\n");
 	try_all(&w);
 }
 
