@@ -76,7 +76,7 @@ static void part_over(struct part *p, const char *why)
 	p->over = true;
 	for (size_t i = 0; i < d->count; i++)
 		if (d->rcpts[i].valid && d->rcpts[i].mailbox.uid == p->link->uid)
-			delivery_decide(&d->rcpts[i], WIRE_DEFERRED, 451, 3, 0, why);
+			local_delivery_decide(&d->rcpts[i], WIRE_DEFERRED, 451, 3, 0, why);
 	d->open--;
 }
 
@@ -103,7 +103,7 @@ static void finish_if_done(struct delivery *d)
 		return;
 	}
 	parts_free(d);
-	delivery_answer(d);
+	local_delivery_answer(d);
 }
 
 static void grant(struct delivery *d)
@@ -133,7 +133,7 @@ static void take_results(struct part *p, struct view list)
 		if (wire_result_next(&list, &r) != 1 || r.kind < WIRE_DELIVERED || r.kind > WIRE_DEFERRED)
 			break; /* fewer than asked: the rest is deferred by part_over */
 		snprintf(text, sizeof text, "%.*s", VIEW_ARGS(r.text));
-		delivery_decide(rcpt, r.kind, r.code, r.enhanced[1], r.enhanced[2], text);
+		local_delivery_decide(rcpt, r.kind, r.code, r.enhanced[1], r.enhanced[2], text);
 	}
 }
 
@@ -210,7 +210,7 @@ static void on_worker_closed(void *arg, struct channel *ch)
 
 static const struct channel_handler worker_handler = { on_worker_frame, on_worker_closed, NULL };
 
-void broker_worker_up(struct local *l, uint32_t uid, struct channel *ch)
+void local_broker_worker_up(struct local *l, uint32_t uid, struct channel *ch)
 {
 	struct worker_link *link = l->workers;
 
@@ -228,7 +228,7 @@ void broker_worker_up(struct local *l, uint32_t uid, struct channel *ch)
 				part_flush(p);
 }
 
-void broker_worker_refused(struct local *l, uint32_t uid, struct view reason)
+void local_broker_worker_refused(struct local *l, uint32_t uid, struct view reason)
 {
 	struct worker_link *link = l->workers;
 	char why[160];
@@ -302,16 +302,16 @@ static bool part_recipients(struct part *p, const struct wire_DELIVER *m, struct
 	return true;
 }
 
-void broker_start(struct delivery *d, const struct wire_DELIVER *m)
+void local_broker_start(struct delivery *d, const struct wire_DELIVER *m)
 {
 	struct buf list, frame;
 
 	for (size_t i = 0; i < d->count; i++) {
 		struct delivery_rcpt *r = &d->rcpts[i];
 		if (r->valid && r->mailbox.uid == 0)
-			delivery_decide(r, WIRE_DEFERRED, 451, 3, 5, "the mailbox belongs to root, and nothing is delivered as root");
+			local_delivery_decide(r, WIRE_DEFERRED, 451, 3, 5, "the mailbox belongs to root, and nothing is delivered as root");
 		else if (r->valid && !part_for(d, (uint32_t)r->mailbox.uid))
-			delivery_decide(r, WIRE_DEFERRED, 451, 3, 0, "no memory");
+			local_delivery_decide(r, WIRE_DEFERRED, 451, 3, 0, "no memory");
 	}
 	buf_init(&list, &alloc_libc, CHANNEL_FRAME_MAX);
 	buf_init(&frame, &alloc_libc, CHANNEL_FRAME_MAX);
@@ -327,7 +327,7 @@ void broker_start(struct delivery *d, const struct wire_DELIVER *m)
 	buf_free(&frame);
 }
 
-void broker_bytes(struct delivery *d, const struct wire_DELIVER_BYTES *m)
+void local_broker_bytes(struct delivery *d, const struct wire_DELIVER_BYTES *m)
 {
 	struct buf frame;
 
@@ -344,7 +344,7 @@ void broker_bytes(struct delivery *d, const struct wire_DELIVER_BYTES *m)
 		finish_if_done(d);
 }
 
-void broker_abort(struct delivery *d)
+void local_broker_abort(struct delivery *d)
 {
 	struct buf frame;
 
@@ -356,10 +356,10 @@ void broker_abort(struct delivery *d)
 	}
 	buf_free(&frame);
 	parts_free(d);
-	delivery_free(d);
+	local_delivery_free(d);
 }
 
-void broker_stop(struct local *l)
+void local_broker_stop(struct local *l)
 {
 	while (l->workers) {
 		struct worker_link *link = l->workers;

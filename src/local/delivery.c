@@ -13,7 +13,7 @@
 
 #include <psmtp.h>
 
-void delivery_decide(struct delivery_rcpt *r, enum wire_result_kind kind, unsigned code, unsigned subject, unsigned detail,
+void local_delivery_decide(struct delivery_rcpt *r, enum wire_result_kind kind, unsigned code, unsigned subject, unsigned detail,
                      const char *text)
 {
 	if (r->decided)
@@ -63,10 +63,10 @@ static void find_mailbox(struct delivery *d, struct delivery_rcpt *r, const char
 	bool make = view_eq_nocase(user, VIEW("postmaster")) ||
 	            (domain && is_listed(handoff_get(role->files, "users", domain), user));
 
-	switch (mailbox_find(template, user, make, &r->mailbox)) {
+	switch (local_mailbox_find(template, user, make, &r->mailbox)) {
 	case MAILBOX_KNOWN: r->valid = true; break;
-	case MAILBOX_UNKNOWN: delivery_decide(r, WIRE_FAILED, 550, 1, 1, "no such mailbox"); break;
-	case MAILBOX_UNREADABLE: delivery_decide(r, WIRE_DEFERRED, 451, 2, 0, "the mailbox cannot be reached now"); break;
+	case MAILBOX_UNKNOWN: local_delivery_decide(r, WIRE_FAILED, 550, 1, 1, "no such mailbox"); break;
+	case MAILBOX_UNREADABLE: local_delivery_decide(r, WIRE_DEFERRED, 451, 2, 0, "the mailbox cannot be reached now"); break;
 	}
 }
 
@@ -110,7 +110,7 @@ static const char *template_of(const struct conf *conf, const struct route_dest 
 	return section && section->hop.delivery.kind == CONF_DELIVER_MAILDIR ? section->hop.delivery.path : NULL;
 }
 
-struct delivery *delivery_new(struct local *l, struct channel *from, const struct wire_DELIVER *m)
+struct delivery *local_delivery_new(struct local *l, struct channel *from, const struct wire_DELIVER *m)
 {
 	struct delivery *d = calloc(1, sizeof *d);
 	struct route_dest *dest = malloc(sizeof *dest);
@@ -137,12 +137,12 @@ struct delivery *delivery_new(struct local *l, struct channel *from, const struc
 		if (template)
 			find_mailbox(d, &d->rcpts[i], template, domain);
 		else /* the configuration changed since it was queued: the queue routes it anew */
-			delivery_decide(&d->rcpts[i], WIRE_DEFERRED, 451, 3, 5, "this destination is not a mailbox any more");
+			local_delivery_decide(&d->rcpts[i], WIRE_DEFERRED, 451, 3, 5, "this destination is not a mailbox any more");
 	free(dest);
 	return d;
 }
 
-struct delivery *delivery_find(struct local *l, struct channel *from, uint64_t stream)
+struct delivery *local_delivery_find(struct local *l, struct channel *from, uint64_t stream)
 {
 	for (struct delivery *d = l->deliveries; d; d = d->next)
 		if (d->from == from && d->stream == stream)
@@ -150,7 +150,7 @@ struct delivery *delivery_find(struct local *l, struct channel *from, uint64_t s
 	return NULL;
 }
 
-void delivery_free(struct delivery *d)
+void local_delivery_free(struct delivery *d)
 {
 	const struct env_disk *disk = &d->local->role->env->disk;
 	struct delivery **at = &d->local->deliveries;
@@ -168,7 +168,7 @@ void delivery_free(struct delivery *d)
 	free(d);
 }
 
-void delivery_answer(struct delivery *d)
+void local_delivery_answer(struct delivery *d)
 {
 	struct wire_OUTCOME m = { .stream = d->stream };
 	struct buf list;
@@ -183,7 +183,7 @@ void delivery_answer(struct delivery *d)
 	if (d->from && (!ok || !wire_send_OUTCOME(d->from, &m)))
 		EMIT(l->role->events, FAULT, F_STR("where", "local"), F_STR("reason", "an outcome could not be told"));
 	buf_free(&list);
-	delivery_free(d);
+	local_delivery_free(d);
 	if (l->draining && !l->deliveries)
 		l->role->drained(l->role);
 }
@@ -207,7 +207,7 @@ static int spill(struct delivery *d, struct error *e)
 		i++;
 	if (i == d->count)
 		return error_set(e, ERROR_INPUT, "no mailbox");
-	if (maildir_make(d->local->role->env, d->rcpts[i].mailbox.path, e) == -1)
+	if (local_maildir_make(d->local->role->env, d->rcpts[i].mailbox.path, e) == -1)
 		return -1;
 	d->source.fd = disk->open(disk->arg, d->rcpts[i].mailbox.path, O_TMPFILE | O_RDWR, 0600);
 	if (d->source.fd == -1)
@@ -218,7 +218,7 @@ static int spill(struct delivery *d, struct error *e)
 	return 0;
 }
 
-void delivery_bytes(struct delivery *d, struct view bytes)
+void local_delivery_bytes(struct delivery *d, struct view bytes)
 {
 	const struct env_disk *disk = &d->local->role->env->disk;
 	struct error e = { 0 };
@@ -266,12 +266,12 @@ static void run_job(struct pool_job *job)
 	struct delivery_rcpt *r = (struct delivery_rcpt *)job; /* the job is its first member */
 	struct error e = { 0 };
 
-	if (maildir_deliver(r->delivery->local->role->env, &r->maildir, &e) == 0)
-		delivery_decide(r, WIRE_DELIVERED, 250, 0, 0, "delivered to the mailbox");
+	if (local_maildir_deliver(r->delivery->local->role->env, &r->maildir, &e) == 0)
+		local_delivery_decide(r, WIRE_DELIVERED, 250, 0, 0, "delivered to the mailbox");
 	else if (e.class == ERROR_FULL)
-		delivery_decide(r, WIRE_DEFERRED, 452, 2, 2, e.text);
+		local_delivery_decide(r, WIRE_DEFERRED, 452, 2, 2, e.text);
 	else
-		delivery_decide(r, WIRE_DEFERRED, 451, 2, 0, e.text);
+		local_delivery_decide(r, WIRE_DEFERRED, 451, 2, 0, e.text);
 }
 
 static void job_done(struct pool_job *job)
@@ -279,7 +279,7 @@ static void job_done(struct pool_job *job)
 	struct delivery *d = ((struct delivery_rcpt *)job)->delivery;
 
 	if (--d->open == 0)
-		delivery_answer(d);
+		local_delivery_answer(d);
 }
 
 static bool make_header(struct delivery *d, struct delivery_rcpt *r)
@@ -302,7 +302,7 @@ static bool make_header(struct delivery *d, struct delivery_rcpt *r)
 	return true;
 }
 
-void delivery_complete(struct delivery *d)
+void local_delivery_complete(struct delivery *d)
 {
 	d->source.size = d->size;
 	d->source.memory = buf_view(&d->body);
@@ -312,16 +312,16 @@ void delivery_complete(struct delivery *d)
 		if (!r->valid)
 			continue;
 		if (d->failed)
-			delivery_decide(r, WIRE_DEFERRED, 452, 3, 1, d->failure);
+			local_delivery_decide(r, WIRE_DEFERRED, 452, 3, 1, d->failure);
 		else if (was_here(d->source.memory, r->address))
-			delivery_decide(r, WIRE_FAILED, 554, 4, 6, "mail loop: it was delivered to this mailbox before");
+			local_delivery_decide(r, WIRE_FAILED, 554, 4, 6, "mail loop: it was delivered to this mailbox before");
 		else if (!make_header(d, r))
-			delivery_decide(r, WIRE_DEFERRED, 451, 3, 0, "no memory");
+			local_delivery_decide(r, WIRE_DEFERRED, 451, 3, 0, "no memory");
 		else {
 			d->open++;
-			pool_add(d->local->pool, &r->job);
+			local_pool_add(d->local->pool, &r->job);
 		}
 	}
 	if (--d->open == 0)
-		delivery_answer(d);
+		local_delivery_answer(d);
 }

@@ -16,7 +16,7 @@ static enum wire_rcpt_verdict judge(struct local *l, const struct wire_RCPT_CHEC
 
 	if (!domain || domain->hop.delivery.kind != CONF_DELIVER_MAILDIR)
 		return WIRE_RCPT_AGAIN; /* configurations differ for a moment during a reload */
-	switch (mailbox_find(domain->hop.delivery.path, m->user, false, &box)) {
+	switch (local_mailbox_find(domain->hop.delivery.path, m->user, false, &box)) {
 	case MAILBOX_KNOWN: return WIRE_RCPT_YES;
 	case MAILBOX_UNKNOWN: return WIRE_RCPT_NO;
 	case MAILBOX_UNREADABLE: break;
@@ -43,13 +43,13 @@ static bool start_delivery(struct local_peer *peer, struct view payload)
 	struct wire_DELIVER m;
 	struct delivery *d;
 
-	if (wire_read_DELIVER(payload, &m) == -1 || delivery_find(l, peer->channel, m.stream))
+	if (wire_read_DELIVER(payload, &m) == -1 || local_delivery_find(l, peer->channel, m.stream))
 		return false;
-	d = delivery_new(l, peer->channel, &m);
+	d = local_delivery_new(l, peer->channel, &m);
 	if (!d)
 		return false;
 	if (l->broker)
-		broker_start(d, &m);
+		local_broker_start(d, &m);
 	return true;
 }
 
@@ -62,20 +62,20 @@ static bool more_bytes(struct local_peer *peer, struct view payload)
 
 	if (wire_read_DELIVER_BYTES(payload, &m) == -1)
 		return false;
-	d = delivery_find(l, peer->channel, m.stream);
+	d = local_delivery_find(l, peer->channel, m.stream);
 	if (!d || d->complete)
 		return d == NULL; /* answered already: the rest of it is of no interest */
 	if (l->broker) {
-		broker_bytes(d, &m);
+		local_broker_bytes(d, &m);
 		return true;
 	}
-	delivery_bytes(d, m.bytes);
+	local_delivery_bytes(d, m.bytes);
 	credit = (struct wire_DELIVER_CREDIT){ .stream = m.stream, .bytes = (uint32_t)m.bytes.n };
 	if (!m.last && m.bytes.n)
 		wire_send_DELIVER_CREDIT(peer->channel, &credit);
 	if (m.last) {
 		d->complete = true;
-		delivery_complete(d);
+		local_delivery_complete(d);
 	}
 	return true;
 }
@@ -87,11 +87,11 @@ static bool abort_delivery(struct local_peer *peer, struct view payload)
 
 	if (wire_read_DELIVER_ABORT(payload, &m) == -1)
 		return false;
-	d = delivery_find(peer->local, peer->channel, m.stream);
+	d = local_delivery_find(peer->local, peer->channel, m.stream);
 	if (d && peer->local->broker)
-		broker_abort(d);
+		local_broker_abort(d);
 	else if (d && !d->complete)
-		delivery_free(d);
+		local_delivery_free(d);
 	return true;
 }
 
@@ -119,9 +119,9 @@ static void drop_peer(struct local_peer *peer)
 			continue;
 		d->from = NULL;
 		if (!d->complete && l->broker)
-			broker_abort(d);
+			local_broker_abort(d);
 		else if (!d->complete)
-			delivery_free(d); /* the queue has it still; nothing was delivered */
+			local_delivery_free(d); /* the queue has it still; nothing was delivered */
 	}
 	while (*at != peer)
 		at = &(*at)->next;
@@ -179,13 +179,13 @@ static void on_frame(struct role *role, uint32_t type, struct view payload, int 
 	if (type == WIRE_WORKER && fd != -1 && wire_read_WORKER(payload, &up) == 0) {
 		ch = channel_new(role->loop, fd);
 		if (ch)
-			broker_worker_up(l, up.uid, ch);
+			local_broker_worker_up(l, up.uid, ch);
 		return;
 	}
 	if (fd != -1)
 		close(fd);
 	if (type == WIRE_NO_WORKER && wire_read_NO_WORKER(payload, &no) == 0)
-		broker_worker_refused(l, no.uid, no.reason);
+		local_broker_worker_refused(l, no.uid, no.reason);
 }
 
 /* ---- life ---- */
@@ -229,7 +229,7 @@ static int start(struct role *role, struct error *e)
 {
 	struct local *l = role->state;
 
-	l->pool = pool_new(role->loop, role->single || l->broker ? 0 : LOCAL_THREADS);
+	l->pool = local_pool_new(role->loop, role->single || l->broker ? 0 : LOCAL_THREADS);
 	return l->pool ? 0 : error_set(e, ERROR_AGAIN, "no memory for threads");
 }
 
@@ -257,18 +257,18 @@ static void stop(struct role *role)
 
 	if (!l)
 		return;
-	pool_free(l->pool);
+	local_pool_free(l->pool);
 	while (l->deliveries && !l->broker)
-		delivery_free(l->deliveries);
+		local_delivery_free(l->deliveries);
 	while (l->deliveries)
-		broker_abort(l->deliveries);
+		local_broker_abort(l->deliveries);
 	while (l->peers) {
 		struct local_peer *peer = l->peers;
 		l->peers = peer->next;
 		channel_free(peer->channel);
 		free(peer);
 	}
-	broker_stop(l);
+	local_broker_stop(l);
 	free(l);
 	role->state = NULL;
 }

@@ -72,20 +72,20 @@ struct delivery {
 };
 
 /* Reads a DELIVER frame: finds every mailbox, decides those that cannot be.  NULL: malformed or memory. */
-struct delivery *delivery_new(struct local *, struct channel *from, const struct wire_DELIVER *);
-void delivery_free(struct delivery *);
-struct delivery *delivery_find(struct local *, struct channel *from, uint64_t stream);
-void delivery_bytes(struct delivery *, struct view);
-void delivery_complete(struct delivery *); /* all bytes came: deliver */
-void delivery_answer(struct delivery *);   /* every recipient is decided: OUTCOME, and the delivery is gone */
-void delivery_decide(struct delivery_rcpt *, enum wire_result_kind, unsigned code, unsigned subject, unsigned detail, const char *text);
+struct delivery *local_delivery_new(struct local *, struct channel *from, const struct wire_DELIVER *);
+void local_delivery_free(struct delivery *);
+struct delivery *local_delivery_find(struct local *, struct channel *from, uint64_t stream);
+void local_delivery_bytes(struct delivery *, struct view);
+void local_delivery_complete(struct delivery *); /* all bytes came: deliver */
+void local_delivery_answer(struct delivery *);   /* every recipient is decided: OUTCOME, and the delivery is gone */
+void local_delivery_decide(struct delivery_rcpt *, enum wire_result_kind, unsigned code, unsigned subject, unsigned detail, const char *text);
 
 /* broker.c */
-void broker_start(struct delivery *, const struct wire_DELIVER *);
-void broker_bytes(struct delivery *, const struct wire_DELIVER_BYTES *);
-void broker_abort(struct delivery *);
-void broker_worker_up(struct local *, uint32_t uid, struct channel *);
-void broker_worker_refused(struct local *, uint32_t uid, struct view reason);
-void broker_stop(struct local *);
+void local_broker_start(struct delivery *, const struct wire_DELIVER *);
+void local_broker_bytes(struct delivery *, const struct wire_DELIVER_BYTES *);
+void local_broker_abort(struct delivery *);
+void local_broker_worker_up(struct local *, uint32_t uid, struct channel *);
+void local_broker_worker_refused(struct local *, uint32_t uid, struct view reason);
+void local_broker_stop(struct local *);
 
 #endif

@@ -71,7 +71,7 @@ static enum mailbox_kind look_above(struct mailbox *m)
 	return MAILBOX_KNOWN;
 }
 
-enum mailbox_kind mailbox_find(const char *template, struct view user, bool may_make, struct mailbox *out)
+enum mailbox_kind local_mailbox_find(const char *template, struct view user, bool may_make, struct mailbox *out)
 {
 	char lower[USER_MAX];
 	enum mailbox_kind kind;

@@ -21,6 +21,6 @@ struct mailbox {
 };
 
 /* template: the path of `maildir:`; may_make: a mailbox that is not there yet is still known. */
-enum mailbox_kind mailbox_find(const char *template, struct view user, bool may_make, struct mailbox *out);
+enum mailbox_kind local_mailbox_find(const char *template, struct view user, bool may_make, struct mailbox *out);
 
 #endif

@@ -50,7 +50,7 @@ static int make_one(const struct env *env, const char *path, bool *made, struct 
 	return errno == EEXIST ? 0 : error_sys(e, errno, "make %s", path);
 }
 
-int maildir_make(const struct env *env, const char *path, struct error *e)
+int local_maildir_make(const struct env *env, const char *path, struct error *e)
 {
 	static const char *const parts[] = { "tmp", "new", "cur" };
 	char name[PATH_MAX], parent[PATH_MAX];
@@ -157,7 +157,7 @@ static int write_file(const struct env *env, const struct maildir_job *job, cons
 	return r;
 }
 
-int maildir_deliver(const struct env *env, const struct maildir_job *job, struct error *e)
+int local_maildir_deliver(const struct env *env, const struct maildir_job *job, struct error *e)
 {
 	const struct env_disk *d = &env->disk;
 	char name[160], tmp[PATH_MAX], done[PATH_MAX], dir[PATH_MAX];
@@ -170,7 +170,7 @@ int maildir_deliver(const struct env *env, const struct maildir_job *job, struct
 	    (size_t)snprintf(done, sizeof done, "%s/new/%s", job->path, name) >= sizeof done ||
 	    (size_t)snprintf(dir, sizeof dir, "%s/new", job->path) >= sizeof dir)
 		return error_set(e, ERROR_INPUT, "path too long: %s", job->path);
-	if (maildir_make(env, job->path, e) == -1 || write_file(env, job, tmp, e) == -1)
+	if (local_maildir_make(env, job->path, e) == -1 || write_file(env, job, tmp, e) == -1)
 		return -1;
 	if (d->rename(d->arg, tmp, done) == -1) {
 		error_sys(e, errno, "rename into %s", dir);

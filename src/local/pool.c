@@ -11,7 +11,7 @@
 struct pool {
 	struct loop *loop;
 	struct loop_wake wake;
-	struct loop_later later; /* without threads: done at the end of the turn, never inside pool_add */
+	struct loop_later later; /* without threads: done at the end of the turn, never inside local_pool_add */
 	pthread_mutex_t lock;
 	pthread_cond_t work;
 	struct pool_job *todo, **todo_end, *finished;
@@ -66,7 +66,7 @@ static void *work(void *arg)
 	return NULL;
 }
 
-struct pool *pool_new(struct loop *loop, unsigned threads)
+struct pool *local_pool_new(struct loop *loop, unsigned threads)
 {
 	struct pool *p = calloc(1, sizeof *p);
 
@@ -89,7 +89,7 @@ struct pool *pool_new(struct loop *loop, unsigned threads)
 	return p; /* with fewer threads than asked for, even none, it still works */
 }
 
-void pool_add(struct pool *p, struct pool_job *job)
+void local_pool_add(struct pool *p, struct pool_job *job)
 {
 	assert(!p->stopping);
 	if (p->count == 0) {
@@ -107,7 +107,7 @@ void pool_add(struct pool *p, struct pool_job *job)
 	pthread_mutex_unlock(&p->lock);
 }
 
-void pool_free(struct pool *p)
+void local_pool_free(struct pool *p)
 {
 	if (!p)
 		return;

@@ -3,8 +3,8 @@
 
 #define REPLY(c, a, b, d, words) { .code = (c), .enhanced = { (a), (b), (d) }, .text = { "" words, sizeof(words) - 1 } }
 
-const struct psmtp_reply accept_no_mailbox = REPLY(550, 5, 1, 1, "No such mailbox here");
-const struct psmtp_reply accept_not_now = REPLY(451, 4, 3, 0, "The mailbox cannot be checked now; try again");
+const struct psmtp_reply receive_accept_no_mailbox = REPLY(550, 5, 1, 1, "No such mailbox here");
+const struct psmtp_reply receive_accept_not_now = REPLY(451, 4, 3, 0, "The mailbox cannot be checked now; try again");
 static const struct psmtp_reply no_relay = REPLY(550, 5, 7, 1, "Relaying denied");
 static const struct psmtp_reply no_route = REPLY(550, 5, 7, 1, "Routed local parts are not relayed");
 
@@ -18,7 +18,7 @@ static void refuse(struct accept_judgement *j, const struct psmtp_reply *reply, 
 	j->reason = reason;
 }
 
-bool accept_listed(struct view list, struct view local)
+bool receive_accept_listed(struct view list, struct view local)
 {
 	while (list.n) {
 		size_t end = view_find(list, '\n');
@@ -56,9 +56,9 @@ static void judge_ours(const struct conf_domain *domain, const struct handoff *f
 	}
 	if (domain->set.users && domain->set.users[0]) {
 		if (!users.p)
-			refuse(j, &accept_not_now, "users_unreadable");
-		else if (!accept_listed(users, local))
-			refuse(j, &accept_no_mailbox, "unknown_user");
+			refuse(j, &receive_accept_not_now, "users_unreadable");
+		else if (!receive_accept_listed(users, local))
+			refuse(j, &receive_accept_no_mailbox, "unknown_user");
 		else
 			j->kind = ACCEPT_YES, j->reason = "listed";
 		return;
@@ -67,7 +67,7 @@ static void judge_ours(const struct conf_domain *domain, const struct handoff *f
 	j->reason = "domain";
 }
 
-void accept_judge(const struct conf *conf, const struct handoff *files, const struct sockaddr *client,
+void receive_accept_judge(const struct conf *conf, const struct handoff *files, const struct sockaddr *client,
                   const struct psmtp_address *recipient, struct accept_judgement *j)
 {
 	char local[LOCAL_MAX];
@@ -80,7 +80,7 @@ void accept_judge(const struct conf *conf, const struct handoff *files, const st
 		return;
 	}
 	if (recipient->local.n > sizeof local) {
-		refuse(j, &accept_no_mailbox, "unknown_user");
+		refuse(j, &receive_accept_no_mailbox, "unknown_user");
 		return;
 	}
 	name = view_of(local, psmtp_local_unquote(recipient->local, local));

@@ -25,13 +25,13 @@ struct accept_judgement {
 	const struct conf_domain *domain; /* NULL: not ours */
 };
 
-void accept_judge(const struct conf *, const struct handoff *, const struct sockaddr *client,
+void receive_accept_judge(const struct conf *, const struct handoff *, const struct sockaddr *client,
                   const struct psmtp_address *recipient, struct accept_judgement *out);
 
 /* Replies for what `local` said, and for anything that could not be asked. */
-extern const struct psmtp_reply accept_no_mailbox, accept_not_now;
+extern const struct psmtp_reply receive_accept_no_mailbox, receive_accept_not_now;
 
 /* True when the local part is a line of the list (one a line, '#' comments; ASCII case does not matter). */
-bool accept_listed(struct view list, struct view local);
+bool receive_accept_listed(struct view list, struct view local);
 
 #endif

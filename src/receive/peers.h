@@ -11,10 +11,10 @@
 
 struct peers;
 
-struct peers *peers_new(uint64_t seed); /* seed: random, so that a client cannot aim at one bucket */
-void peers_free(struct peers *);
+struct peers *receive_peers_new(uint64_t seed); /* seed: random, so that a client cannot aim at one bucket */
+void receive_peers_free(struct peers *);
 /* Counts one more session.  limit 0: none.  False (and not counted) at the limit, or when memory is out. */
-bool peers_enter(struct peers *, const struct sockaddr *, uint64_t limit);
-void peers_leave(struct peers *, const struct sockaddr *);
+bool receive_peers_enter(struct peers *, const struct sockaddr *, uint64_t limit);
+void receive_peers_leave(struct peers *, const struct sockaddr *);
 
 #endif

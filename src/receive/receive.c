@@ -35,7 +35,7 @@ static int prepare(struct role *role, struct error *e)
 		return error_set(e, ERROR_AGAIN, "no memory");
 	role->state = r;
 	r->role = role;
-	r->peers = peers_new(env_random_u64(role->env));
+	r->peers = receive_peers_new(env_random_u64(role->env));
 	role->env->random(role->env->arg, r->ticket_keys, sizeof r->ticket_keys);
 	r->worker_count = role->single ? 1 : loops(role->conf);
 	r->workers = calloc(r->worker_count, sizeof *r->workers);
@@ -46,7 +46,7 @@ static int prepare(struct role *role, struct error *e)
 		return -1;
 	atomic_store(&r->workers_busy, r->worker_count);
 	for (unsigned i = 0; i < r->worker_count; i++)
-		if (worker_init(&r->workers[i], r, i, e) == -1)
+		if (receive_worker_init(&r->workers[i], r, i, e) == -1)
 			return -1;
 	return 0;
 }
@@ -121,9 +121,9 @@ static void stop(struct role *role)
 	if (!r)
 		return;
 	for (unsigned i = 0; r->workers && i < r->worker_count; i++)
-		worker_free(&r->workers[i]);
+		receive_worker_free(&r->workers[i]);
 	loop_wake_free(&r->drained);
-	peers_free(r->peers);
+	receive_peers_free(r->peers);
 	explicit_bzero(r->ticket_keys, sizeof r->ticket_keys);
 	free(r->workers);
 	free(r->sessions);

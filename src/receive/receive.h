@@ -70,10 +70,10 @@ struct worker {
 	struct loop_timer grace;
 };
 
-int worker_init(struct worker *, struct receive *, unsigned index, struct error *);
-void worker_free(struct worker *);                /* the thread has ended or there was none */
-void worker_session_gone(struct worker *);        /* a session ended: drained now? */
-const struct role *worker_role(const struct worker *);
+int receive_worker_init(struct worker *, struct receive *, unsigned index, struct error *);
+void receive_worker_free(struct worker *);                /* the thread has ended or there was none */
+void receive_worker_session_gone(struct worker *);        /* a session ended: drained now? */
+const struct role *receive_worker_role(const struct worker *);
 
 /* ---- sessions (session.c, transaction.c) ---- */
 
@@ -93,7 +93,8 @@ struct session {
 	enum owed owed;            /* whose answer the protocol waits for */
 	bool trusted, early, closing, in_peers, counted, running;
 	unsigned tls_bits;
-	char tls_verify[64];
+	char tls_verify[64], tls_protocol[16], tls_cipher[48];
+	char hello[128];           /* for the log, after the machine has forgotten it; cut if longer */
 	/* the transaction */
 	uint64_t stream, check;    /* of the body at `queue`, of the question at `local`; 0: none */
 	uint64_t size;
@@ -109,27 +110,27 @@ struct session {
 	const char *reason;        /* why it closed */
 };
 
-void session_open(struct worker *, uint32_t listener, int fd, const struct address *peer);
-void session_shutdown(struct session *);
-void session_free(struct session *);
-void session_run(struct session *); /* draw events, answer what can be answered, write */
-struct session *session_of_stream(struct worker *, uint64_t stream);
+void receive_session_open(struct worker *, uint32_t listener, int fd, const struct address *peer);
+void receive_session_shutdown(struct session *);
+void receive_session_free(struct session *);
+void receive_session_run(struct session *); /* draw events, answer what can be answered, write */
+struct session *receive_session_of_stream(struct worker *, uint64_t stream);
 
 /* transaction.c: what MAIL, RCPT and the body do */
-void transaction_rcpt(struct session *, const struct psmtp_server_event *);
-void transaction_rcpt_verdict(struct session *, uint64_t stream, unsigned verdict);
-void transaction_begin(struct session *, const struct psmtp_server_event *);
-void transaction_bytes(struct session *, struct view bytes);
-void transaction_end(struct session *, const struct psmtp_server_event *);
-void transaction_credit(struct session *, uint64_t stream, uint32_t bytes);
-void transaction_done(struct session *, const struct wire_BODY_DONE *);
-void transaction_reset(struct session *);
-void transaction_late(struct session *);   /* local or queue did not answer in time */
-void transaction_queue_lost(struct session *);
-void transaction_local_lost(struct session *);
+void receive_transaction_rcpt(struct session *, const struct psmtp_server_event *);
+void receive_transaction_rcpt_verdict(struct session *, uint64_t stream, unsigned verdict);
+void receive_transaction_begin(struct session *, const struct psmtp_server_event *);
+void receive_transaction_bytes(struct session *, struct view bytes);
+void receive_transaction_end(struct session *, const struct psmtp_server_event *);
+void receive_transaction_credit(struct session *, uint64_t stream, uint32_t bytes);
+void receive_transaction_done(struct session *, const struct wire_BODY_DONE *);
+void receive_transaction_reset(struct session *);
+void receive_transaction_late(struct session *);   /* local or queue did not answer in time */
+void receive_transaction_queue_lost(struct session *);
+void receive_transaction_local_lost(struct session *);
 
 /* Gives a verdict; reply NULL: the table's. */
-void session_answer(struct session *, enum psmtp_verdict_kind, const struct psmtp_reply *);
-uint64_t session_stream(struct session *); /* a new stream number */
+void receive_session_answer(struct session *, enum psmtp_verdict_kind, const struct psmtp_reply *);
+uint64_t receive_session_stream(struct session *); /* a new stream number */
 
 #endif

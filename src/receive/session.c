@@ -1,6 +1,6 @@
 /* session.c - one SMTP session: a connection wired to the protocol machine; see receive.h.
  *
- * Bytes go from conn to psmtp_server_feed, events come back in session_run, which alone decides nothing about the
+ * Bytes go from conn to psmtp_server_feed, events come back in receive_session_run, which alone decides nothing about the
  * protocol: it answers verdicts from configuration, `local` and `queue`.  While an answer is owed by another role the
  * machine reads nothing further, so replies keep their order.
  */
@@ -18,7 +18,7 @@ static const struct psmtp_reply stopping = { .code = 421, .enhanced = { 4, 3, 2 
 
 static struct events *log_of(struct session *s)
 {
-	return worker_role(s->worker)->events;
+	return receive_worker_role(s->worker)->events;
 }
 
 static struct view view_in(struct psmtp_view v)
@@ -31,12 +31,12 @@ static uint64_t now_of(struct session *s)
 	return loop_now(s->worker->loop);
 }
 
-uint64_t session_stream(struct session *s)
+uint64_t receive_session_stream(struct session *s)
 {
 	return ++s->worker->streams << SESSION_PLACE_BITS | s->place;
 }
 
-struct session *session_of_stream(struct worker *w, uint64_t stream)
+struct session *receive_session_of_stream(struct worker *w, uint64_t stream)
 {
 	uint64_t place = stream & ((1u << SESSION_PLACE_BITS) - 1);
 
@@ -60,7 +60,7 @@ static size_t on_input(void *arg, unsigned epoch, const void *bytes, size_t n)
 
 static void on_input_done(void *arg)
 {
-	session_run(arg);
+	receive_session_run(arg);
 }
 
 static struct view on_output(void *arg)
@@ -92,10 +92,10 @@ static void on_peer_closed(void *arg)
 	psmtp_server_peer_closed(s->smtp, now_of(s));
 	if (s->owed != OWED_NOTHING) { /* nobody is there to hear the answer; `queue` may still make it durable */
 		s->reason = "peer_closed";
-		session_free(s);
+		receive_session_free(s);
 		return;
 	}
-	session_run(s);
+	receive_session_run(s);
 }
 
 static void on_tls_up(void *arg, const struct tls_facts *f)
@@ -104,9 +104,12 @@ static void on_tls_up(void *arg, const struct tls_facts *f)
 	struct psmtp_tls_facts facts = { .protocol = { f->protocol.p, f->protocol.n }, .cipher = { f->cipher.p, f->cipher.n } };
 
 	s->tls_bits = f->bits;
+	snprintf(s->tls_protocol, sizeof s->tls_protocol, "%.*s", VIEW_ARGS(f->protocol));
+	snprintf(s->tls_cipher, sizeof s->tls_cipher, "%.*s", VIEW_ARGS(f->cipher));
+	s->hello[0] = 0; /* said in clear: it counts for nothing any more */
 	snprintf(s->tls_verify, sizeof s->tls_verify, "%.*s", VIEW_ARGS(f->verify));
 	psmtp_server_tls_up(s->smtp, &facts, now_of(s));
-	session_run(s);
+	receive_session_run(s);
 }
 
 static void on_tls_failed(void *arg, const char *why)
@@ -115,7 +118,7 @@ static void on_tls_failed(void *arg, const char *why)
 
 	EMIT(log_of(s), TLS_FAILED, F_ID("session", s->id), F_STR("client", s->client), F_STR("reason", why));
 	psmtp_server_tls_failed(s->smtp, now_of(s));
-	session_run(s);
+	receive_session_run(s);
 }
 
 static void on_failed(void *arg, const struct error *e)
@@ -124,12 +127,12 @@ static void on_failed(void *arg, const struct error *e)
 
 	EMIT(log_of(s), SESSION_FAILED, F_ID("session", s->id), F_STR("client", s->client), F_STR("reason", e->text));
 	s->reason = "connection_failed";
-	session_free(s);
+	receive_session_free(s);
 }
 
 static void on_closed(void *arg)
 {
-	session_free(arg);
+	receive_session_free(arg);
 }
 
 static const struct conn_ops conn_ops = {
@@ -157,17 +160,17 @@ static void on_timer(void *arg)
 	uint64_t now = now_of(s);
 
 	if (s->owed == OWED_GREETING && now >= s->answer_by)
-		session_answer(s, PSMTP_YES, NULL);
+		receive_session_answer(s, PSMTP_YES, NULL);
 	else if (s->owed != OWED_NOTHING && now >= s->answer_by)
-		transaction_late(s);
+		receive_transaction_late(s);
 	else if (now >= psmtp_server_deadline(s->smtp))
 		psmtp_server_timeout(s->smtp, now);
-	session_run(s);
+	receive_session_run(s);
 }
 
 /* ---- events of the protocol ---- */
 
-void session_answer(struct session *s, enum psmtp_verdict_kind kind, const struct psmtp_reply *reply)
+void receive_session_answer(struct session *s, enum psmtp_verdict_kind kind, const struct psmtp_reply *reply)
 {
 	struct psmtp_verdict v = { .kind = kind };
 
@@ -175,7 +178,7 @@ void session_answer(struct session *s, enum psmtp_verdict_kind kind, const struc
 		v.reply = *reply;
 	s->owed = OWED_NOTHING;
 	if (psmtp_server_answer(s->smtp, &v, now_of(s)) == -1)
-		EMIT(log_of(s), FAULT, F_STR("where", "session_answer"), F_STR("reason", "no verdict was owed"));
+		EMIT(log_of(s), FAULT, F_STR("where", "receive_session_answer"), F_STR("reason", "no verdict was owed"));
 }
 
 static void log_rejected(struct session *s, const struct psmtp_server_event *ev)
@@ -192,21 +195,21 @@ static void on_connect(struct session *s)
 
 	s->counted = true;
 	if (atomic_fetch_add(count, 1) >= s->listener->set.sessions) {
-		session_answer(s, PSMTP_NO_TEMPORARY, &too_many);
+		receive_session_answer(s, PSMTP_NO_TEMPORARY, &too_many);
 		return;
 	}
-	s->in_peers = peers_enter(w->room->peers, (const struct sockaddr *)&s->peer.sa,
+	s->in_peers = receive_peers_enter(w->room->peers, (const struct sockaddr *)&s->peer.sa,
 	                          s->trusted ? 0 : s->listener->set.sessions_per_address);
 	if (!s->in_peers) {
-		session_answer(s, PSMTP_NO_TEMPORARY, &too_many);
+		receive_session_answer(s, PSMTP_NO_TEMPORARY, &too_many);
 		return;
 	}
 	if (w->pressure >= RECEIVE_PRESSURE_REFUSE) {
-		session_answer(s, PSMTP_NO_TEMPORARY, &too_busy);
+		receive_session_answer(s, PSMTP_NO_TEMPORARY, &too_busy);
 		return;
 	}
 	if (s->listener->set.greeting_delay == 0) {
-		session_answer(s, PSMTP_YES, NULL);
+		receive_session_answer(s, PSMTP_YES, NULL);
 		return;
 	}
 	s->owed = OWED_GREETING;
@@ -217,14 +220,14 @@ static void on_starttls(struct session *s)
 {
 	struct worker *w = s->worker;
 
-	if (!w->tls[s->listener_index] || (w->tls_broken[s->listener_index]) || (!worker_role(w)->single && !sign_client_is_open(&w->keys))) {
-		session_answer(s, PSMTP_NO_TEMPORARY, NULL); /* 454 4.7.0 */
+	if (!w->tls[s->listener_index] || (w->tls_broken[s->listener_index]) || (!receive_worker_role(w)->single && !sign_client_is_open(&w->keys))) {
+		receive_session_answer(s, PSMTP_NO_TEMPORARY, NULL); /* 454 4.7.0 */
 		return;
 	}
 	/* What the client sent behind STARTTLS may wait in the kernel: look once more, so that it is found here and
 	 * not taken for the first bytes inside TLS (RFC 3207 4.2, design.md section 2). */
 	conn_read_once(&s->conn);
-	session_answer(s, PSMTP_YES, NULL);
+	receive_session_answer(s, PSMTP_YES, NULL);
 }
 
 static void start_tls(struct session *s)
@@ -241,7 +244,7 @@ static void close_session(struct session *s, const struct psmtp_server_event *ev
 	if (!s->reason)
 		s->reason = ev->reason;
 	s->closing = true;
-	transaction_reset(s);
+	receive_transaction_reset(s);
 	loop_timer_stop(&s->timer);
 	conn_close(&s->conn);
 }
@@ -250,33 +253,36 @@ static void handle(struct session *s, const struct psmtp_server_event *ev)
 {
 	switch (ev->type) {
 	case PSMTP_SERVER_CONNECT: on_connect(s); break;
-	case PSMTP_SERVER_HELLO: session_answer(s, PSMTP_YES, NULL); break;
+	case PSMTP_SERVER_HELLO:
+		snprintf(s->hello, sizeof s->hello, "%.*s", VIEW_ARGS(view_in(ev->hello)));
+		receive_session_answer(s, PSMTP_YES, NULL);
+		break;
 	case PSMTP_SERVER_STARTTLS: on_starttls(s); break;
 	case PSMTP_SERVER_AUTH: /* not offered: no listener says mechanisms, so the table answers before us */
-	case PSMTP_SERVER_AUTH_DATA: session_answer(s, PSMTP_NO_TEMPORARY, NULL); break;
+	case PSMTP_SERVER_AUTH_DATA: receive_session_answer(s, PSMTP_NO_TEMPORARY, NULL); break;
 	case PSMTP_SERVER_MAIL:
-		transaction_reset(s); /* what a finished transaction left */
-		session_answer(s, PSMTP_YES, NULL);
+		receive_transaction_reset(s); /* what a finished transaction left */
+		receive_session_answer(s, PSMTP_YES, NULL);
 		break;
-	case PSMTP_SERVER_RCPT: transaction_rcpt(s, ev); break;
-	case PSMTP_SERVER_BODY_BEGIN: transaction_begin(s, ev); break;
-	case PSMTP_SERVER_BODY: transaction_bytes(s, view_in(ev->body)); break;
-	case PSMTP_SERVER_BODY_END: transaction_end(s, ev); break;
+	case PSMTP_SERVER_RCPT: receive_transaction_rcpt(s, ev); break;
+	case PSMTP_SERVER_BODY_BEGIN: receive_transaction_begin(s, ev); break;
+	case PSMTP_SERVER_BODY: receive_transaction_bytes(s, view_in(ev->body)); break;
+	case PSMTP_SERVER_BODY_END: receive_transaction_end(s, ev); break;
 	case PSMTP_SERVER_TLS_START: start_tls(s); break;
-	case PSMTP_SERVER_RESET: transaction_reset(s); break;
+	case PSMTP_SERVER_RESET: receive_transaction_reset(s); break;
 	case PSMTP_SERVER_REJECTED: log_rejected(s, ev); break;
 	case PSMTP_SERVER_CLOSE: close_session(s, ev); break;
 	}
 }
 
-void session_run(struct session *s)
+void receive_session_run(struct session *s)
 {
 	struct psmtp_server_event ev;
 
 	if (s->running || s->closing)
 		return; /* conn_read_once shows bytes to input from inside an event: the outer run goes on with them */
 	if (s->early && s->owed == OWED_GREETING)
-		session_answer(s, PSMTP_NO_PERMANENT, &too_early);
+		receive_session_answer(s, PSMTP_NO_PERMANENT, &too_early);
 	s->running = true;
 	while (!s->closing && psmtp_server_next(s->smtp, &ev, now_of(s)))
 		handle(s, &ev);
@@ -309,7 +315,7 @@ static enum psmtp_tls_offer offer_of(struct session *s)
 
 static struct psmtp_server *make_machine(struct session *s)
 {
-	const struct conf *conf = worker_role(s->worker)->conf;
+	const struct conf *conf = receive_worker_role(s->worker)->conf;
 	const struct conf_listener_set *set = &s->listener->set;
 	const struct psmtp_allocator memory = { alloc_libc.resize, alloc_libc.arg };
 	struct view host = view_cstr(conf->global.hostname);
@@ -345,9 +351,9 @@ static bool take_place(struct worker *w, struct session *s)
 	return true;
 }
 
-void session_open(struct worker *w, uint32_t listener, int fd, const struct address *peer)
+void receive_session_open(struct worker *w, uint32_t listener, int fd, const struct address *peer)
 {
-	const struct role *role = worker_role(w);
+	const struct role *role = receive_worker_role(w);
 	struct session *s = calloc(1, sizeof *s);
 	struct error e = { 0 };
 
@@ -371,13 +377,13 @@ void session_open(struct worker *w, uint32_t listener, int fd, const struct addr
 	conn_init(&s->conn, w->loop, &alloc_libc, &conn_ops, s);
 	if (conn_open(&s->conn, fd, &e) == -1) {
 		s->reason = "open_failed";
-		session_free(s);
+		receive_session_free(s);
 		return;
 	}
 	s->smtp = make_machine(s);
 	if (!s->smtp) {
 		s->reason = "memory";
-		session_free(s);
+		receive_session_free(s);
 		return;
 	}
 	EMIT(role->events, SESSION_START, F_ID("session", s->id), F_STR("client", s->client), F_STR("listener", s->listener->title));
@@ -385,38 +391,34 @@ void session_open(struct worker *w, uint32_t listener, int fd, const struct addr
 		start_tls(s);
 	else if (s->listener->set.tls == CONF_LISTENER_IMPLICIT)
 		psmtp_server_tls_failed(s->smtp, now_of(s));
-	session_run(s);
+	receive_session_run(s);
 }
 
-void session_shutdown(struct session *s)
+void receive_session_shutdown(struct session *s)
 {
 	if (s->closing)
 		return;
 	psmtp_server_shutdown(s->smtp, &stopping, now_of(s));
-	session_run(s);
+	receive_session_run(s);
 }
 
 static void log_end(struct session *s)
 {
-	struct psmtp_server_facts f = { 0 };
-
-	if (s->smtp)
-		psmtp_server_get_facts(s->smtp, &f);
 	EMIT(log_of(s), SESSION_END, F_ID("session", s->id), F_STR("client", s->client), F_STR("listener", s->listener->title),
-	     F_VIEW("hello", view_in(f.hello)), F_VIEW("tls", view_in(f.tls_protocol)), F_VIEW("cipher", view_in(f.tls_cipher)),
+	     F_STR("hello", s->hello), F_STR("tls", s->tls_protocol), F_STR("cipher", s->tls_cipher),
 	     F_U64("messages", s->accepted), F_U64("recipients", s->recipients), F_U64("errors", s->errors),
 	     F_U64("bytes_in", s->conn.bytes_in), F_U64("bytes_out", s->conn.bytes_out), F_U64("ms", now_of(s) - s->opened),
 	     F_STR("reason", s->reason ? s->reason : "closed"));
 }
 
-void session_free(struct session *s)
+void receive_session_free(struct session *s)
 {
 	struct worker *w = s->worker;
 
-	transaction_reset(s);
+	receive_transaction_reset(s);
 	log_end(s);
 	if (s->in_peers)
-		peers_leave(w->room->peers, (const struct sockaddr *)&s->peer.sa);
+		receive_peers_leave(w->room->peers, (const struct sockaddr *)&s->peer.sa);
 	if (s->counted)
 		atomic_fetch_sub(&w->room->sessions[s->listener_index], 1);
 	loop_timer_stop(&s->timer);
@@ -428,5 +430,5 @@ void session_free(struct session *s)
 	w->free_places[w->place_free++] = s->place;
 	w->sessions--;
 	free(s);
-	worker_session_gone(w);
+	receive_worker_session_gone(w);
 }

@@ -20,7 +20,7 @@ static const struct psmtp_reply out_of_room = REPLY(452, 4, 5, 3, "Too many reci
 
 static const struct role *role_of(struct session *s)
 {
-	return worker_role(s->worker);
+	return receive_worker_role(s->worker);
 }
 
 static struct view view_in(struct psmtp_view v)
@@ -51,13 +51,13 @@ static void log_refused(struct session *s, const struct psmtp_reply *reply, stru
 static void refuse_rcpt(struct session *s, const struct psmtp_reply *reply, struct view to, const char *reason)
 {
 	log_refused(s, reply, to, reason);
-	session_answer(s, reply->code / 100 == 5 ? PSMTP_NO_PERMANENT : PSMTP_NO_TEMPORARY, reply);
+	receive_session_answer(s, reply->code / 100 == 5 ? PSMTP_NO_PERMANENT : PSMTP_NO_TEMPORARY, reply);
 }
 
 static void accept_rcpt(struct session *s, const struct wire_rcpt *r)
 {
 	if (keep_recipient(s, r))
-		session_answer(s, PSMTP_YES, NULL);
+		receive_session_answer(s, PSMTP_YES, NULL);
 	else
 		refuse_rcpt(s, &out_of_room, r->address, "recipients_full");
 }
@@ -87,17 +87,17 @@ static void ask_local(struct session *s, const struct wire_rcpt *r, const struct
 	struct wire_RCPT_CHECK ask = { .domain = view_cstr(domain->title) };
 
 	ask.user = view_of(user, psmtp_local_unquote(local, user)); /* judged before: at most 64 octets */
-	ask.stream = s->check = session_stream(s);
+	ask.stream = s->check = receive_session_stream(s);
 	if (!s->worker->local || !remember(s, r) || !wire_send_RCPT_CHECK(s->worker->local, &ask)) {
 		s->check = 0;
-		refuse_rcpt(s, &accept_not_now, r->address, "local_unreachable");
+		refuse_rcpt(s, &receive_accept_not_now, r->address, "local_unreachable");
 		return;
 	}
 	s->owed = OWED_RCPT;
 	s->answer_by = loop_now(s->worker->loop) + SESSION_LOCAL_MS;
 }
 
-void transaction_rcpt(struct session *s, const struct psmtp_server_event *ev)
+void receive_transaction_rcpt(struct session *s, const struct psmtp_server_event *ev)
 {
 	const struct psmtp_rcpt *rcpt = ev->rcpt;
 	const struct role *role = role_of(s);
@@ -109,7 +109,7 @@ void transaction_rcpt(struct session *s, const struct psmtp_server_event *ev)
 		.notify = (uint8_t)rcpt->notify,
 	};
 
-	accept_judge(role->conf, role->files, (const struct sockaddr *)&s->peer.sa, &rcpt->recipient, &j);
+	receive_accept_judge(role->conf, role->files, (const struct sockaddr *)&s->peer.sa, &rcpt->recipient, &j);
 	switch (j.kind) {
 	case ACCEPT_YES: accept_rcpt(s, &r); break;
 	case ACCEPT_ASK_LOCAL: ask_local(s, &r, j.domain, rcpt->recipient.local); break;
@@ -117,7 +117,7 @@ void transaction_rcpt(struct session *s, const struct psmtp_server_event *ev)
 	}
 }
 
-void transaction_rcpt_verdict(struct session *s, uint64_t stream, unsigned verdict)
+void receive_transaction_rcpt_verdict(struct session *s, uint64_t stream, unsigned verdict)
 {
 	if (s->owed != OWED_RCPT || s->check != stream)
 		return; /* an answer that came too late */
@@ -125,46 +125,46 @@ void transaction_rcpt_verdict(struct session *s, uint64_t stream, unsigned verdi
 	if (verdict == WIRE_RCPT_YES)
 		accept_rcpt(s, &s->asking);
 	else if (verdict == WIRE_RCPT_NO)
-		refuse_rcpt(s, &accept_no_mailbox, s->asking.address, "unknown_user");
+		refuse_rcpt(s, &receive_accept_no_mailbox, s->asking.address, "unknown_user");
 	else
-		refuse_rcpt(s, &accept_not_now, s->asking.address, "mailbox_unreadable");
-	session_run(s);
+		refuse_rcpt(s, &receive_accept_not_now, s->asking.address, "mailbox_unreadable");
+	receive_session_run(s);
 }
 
-void transaction_local_lost(struct session *s)
+void receive_transaction_local_lost(struct session *s)
 {
 	if (s->owed != OWED_RCPT)
 		return;
 	s->check = 0;
-	refuse_rcpt(s, &accept_not_now, s->asking.address, "local_unreachable");
-	session_run(s);
+	refuse_rcpt(s, &receive_accept_not_now, s->asking.address, "local_unreachable");
+	receive_session_run(s);
 }
 
 /* ---- the body ---- */
 
-void transaction_begin(struct session *s, const struct psmtp_server_event *ev)
+void receive_transaction_begin(struct session *s, const struct psmtp_server_event *ev)
 {
 	struct wire_BODY_BEGIN begin = { .size_hint = ev->mail->size };
 
 	if (s->worker->pressure >= RECEIVE_PRESSURE_REFUSE) {
-		session_answer(s, PSMTP_NO_TEMPORARY, &too_much);
+		receive_session_answer(s, PSMTP_NO_TEMPORARY, &too_much);
 		return;
 	}
-	begin.stream = s->stream = session_stream(s);
+	begin.stream = s->stream = receive_session_stream(s);
 	s->credit = WIRE_BODY_WINDOW;
 	s->size = 0;
 	s->body_lost = s->submitted = s->answered = false;
 	memset(&s->scan, 0, sizeof s->scan);
 	if (!s->worker->queue || !wire_send_BODY_BEGIN(s->worker->queue, &begin)) {
 		s->stream = 0;
-		session_answer(s, PSMTP_NO_TEMPORARY, &not_durable);
+		receive_session_answer(s, PSMTP_NO_TEMPORARY, &not_durable);
 		return;
 	}
 	s->transactions++;
-	session_answer(s, PSMTP_YES, NULL);
+	receive_session_answer(s, PSMTP_YES, NULL);
 }
 
-void transaction_bytes(struct session *s, struct view bytes)
+void receive_transaction_bytes(struct session *s, struct view bytes)
 {
 	psmtp_scan_bytes(&s->scan, bytes.p, bytes.n);
 	s->size += bytes.n;
@@ -179,14 +179,14 @@ void transaction_bytes(struct session *s, struct view bytes)
 	s->paused = !s->body_lost && s->credit <= 0;
 }
 
-void transaction_credit(struct session *s, uint64_t stream, uint32_t bytes)
+void receive_transaction_credit(struct session *s, uint64_t stream, uint32_t bytes)
 {
 	if (s->stream != stream)
 		return;
 	s->credit += bytes;
 	if (s->paused && s->credit > 0) {
 		s->paused = false;
-		session_run(s);
+		receive_session_run(s);
 	}
 }
 
@@ -250,16 +250,16 @@ static bool submit(struct session *s, const struct psmtp_server_event *ev)
 	return ok;
 }
 
-void transaction_end(struct session *s, const struct psmtp_server_event *ev)
+void receive_transaction_end(struct session *s, const struct psmtp_server_event *ev)
 {
 	if (s->answered) { /* LMTP: the same answer for each recipient (RFC 2033 4.2) */
-		session_answer(s, s->answer.kind, s->answer.reply.code ? &s->answer.reply : NULL);
+		receive_session_answer(s, s->answer.kind, s->answer.reply.code ? &s->answer.reply : NULL);
 		return;
 	}
 	if (s->body_lost || !s->worker->queue || !submit(s, ev)) {
 		s->answered = true;
 		s->answer = (struct psmtp_verdict){ .kind = PSMTP_NO_TEMPORARY, .reply = not_durable };
-		session_answer(s, PSMTP_NO_TEMPORARY, &not_durable);
+		receive_session_answer(s, PSMTP_NO_TEMPORARY, &not_durable);
 		return;
 	}
 	s->submitted = true;
@@ -271,11 +271,11 @@ static void settle(struct session *s, enum psmtp_verdict_kind kind, const struct
 {
 	s->answered = true;
 	s->answer = (struct psmtp_verdict){ .kind = kind, .reply = *reply };
-	session_answer(s, kind, reply);
-	session_run(s);
+	receive_session_answer(s, kind, reply);
+	receive_session_run(s);
 }
 
-void transaction_done(struct session *s, const struct wire_BODY_DONE *done)
+void receive_transaction_done(struct session *s, const struct wire_BODY_DONE *done)
 {
 	struct psmtp_reply ok = REPLY(250, 2, 0, 0, "");
 	char id[EVENT_ID_SIZE];
@@ -304,32 +304,32 @@ void transaction_done(struct session *s, const struct wire_BODY_DONE *done)
 	}
 }
 
-void transaction_queue_lost(struct session *s)
+void receive_transaction_queue_lost(struct session *s)
 {
 	if (s->stream == 0)
 		return;
 	s->body_lost = true;
 	if (s->paused) {
 		s->paused = false;
-		session_run(s);
+		receive_session_run(s);
 	} else if (s->owed == OWED_BODY) {
 		settle(s, PSMTP_NO_TEMPORARY, &not_durable);
 	}
 }
 
-void transaction_late(struct session *s)
+void receive_transaction_late(struct session *s)
 {
 	if (s->owed == OWED_RCPT) {
 		s->check = 0;
-		refuse_rcpt(s, &accept_not_now, s->asking.address, "local_slow");
+		refuse_rcpt(s, &receive_accept_not_now, s->asking.address, "local_slow");
 	} else if (s->owed == OWED_BODY) {
 		s->answered = true;
 		s->answer = (struct psmtp_verdict){ .kind = PSMTP_NO_TEMPORARY, .reply = not_durable };
-		session_answer(s, PSMTP_NO_TEMPORARY, &not_durable);
+		receive_session_answer(s, PSMTP_NO_TEMPORARY, &not_durable);
 	}
 }
 
-void transaction_reset(struct session *s)
+void receive_transaction_reset(struct session *s)
 {
 	struct wire_BODY_ABORT m = { .stream = s->stream };
 

@@ -13,7 +13,7 @@
 /* Places are made for the descriptors that the process may have; a session needs one. */
 #define WORKER_PLACES (1u << 17)
 
-const struct role *worker_role(const struct worker *w)
+const struct role *receive_worker_role(const struct worker *w)
 {
 	return w->room->role;
 }
@@ -32,15 +32,15 @@ static void on_queue_frame(void *arg, struct channel *ch, uint32_t type, struct 
 	if (fd != -1)
 		close(fd);
 	if (type == WIRE_BODY_CREDIT && wire_read_BODY_CREDIT(payload, &credit) == 0) {
-		if ((s = session_of_stream(w, credit.stream)) != NULL)
-			transaction_credit(s, credit.stream, credit.bytes);
+		if ((s = receive_session_of_stream(w, credit.stream)) != NULL)
+			receive_transaction_credit(s, credit.stream, credit.bytes);
 	} else if (type == WIRE_BODY_DONE && wire_read_BODY_DONE(payload, &done) == 0) {
-		if ((s = session_of_stream(w, done.stream)) != NULL)
-			transaction_done(s, &done);
+		if ((s = receive_session_of_stream(w, done.stream)) != NULL)
+			receive_transaction_done(s, &done);
 	} else if (type == WIRE_PRESSURE && wire_read_PRESSURE(payload, &pressure) == 0) {
 		w->pressure = pressure.level;
 	} else {
-		EMIT(worker_role(w)->events, FAULT, F_STR("where", "receive"), F_STR("reason", "a frame of queue that is none"));
+		EMIT(receive_worker_role(w)->events, FAULT, F_STR("where", "receive"), F_STR("reason", "a frame of queue that is none"));
 	}
 }
 
@@ -58,7 +58,7 @@ static void on_queue_closed(void *arg, struct channel *ch)
 	channel_free(ch);
 	if (w->queue == ch) {
 		w->queue = NULL;
-		for_sessions(w, transaction_queue_lost);
+		for_sessions(w, receive_transaction_queue_lost);
 	}
 }
 
@@ -72,9 +72,9 @@ static void on_local_frame(void *arg, struct channel *ch, uint32_t type, struct 
 	if (fd != -1)
 		close(fd);
 	if (type != WIRE_RCPT_VERDICT || wire_read_RCPT_VERDICT(payload, &v) == -1)
-		EMIT(worker_role(w)->events, FAULT, F_STR("where", "receive"), F_STR("reason", "a frame of local that is none"));
-	else if ((s = session_of_stream(w, v.stream)) != NULL)
-		transaction_rcpt_verdict(s, v.stream, v.verdict);
+		EMIT(receive_worker_role(w)->events, FAULT, F_STR("where", "receive"), F_STR("reason", "a frame of local that is none"));
+	else if ((s = receive_session_of_stream(w, v.stream)) != NULL)
+		receive_transaction_rcpt_verdict(s, v.stream, v.verdict);
 }
 
 static void on_local_closed(void *arg, struct channel *ch)
@@ -84,7 +84,7 @@ static void on_local_closed(void *arg, struct channel *ch)
 	channel_free(ch);
 	if (w->local == ch) {
 		w->local = NULL;
-		for_sessions(w, transaction_local_lost);
+		for_sessions(w, receive_transaction_local_lost);
 	}
 }
 
@@ -95,7 +95,7 @@ static const struct channel_handler local_handler = { on_local_frame, on_local_c
 
 static void check_certificates(struct worker *w)
 {
-	const struct conf *conf = worker_role(w)->conf;
+	const struct conf *conf = receive_worker_role(w)->conf;
 	struct error e = { 0 };
 
 	for (size_t i = 0; i < conf->listener_count; i++) {
@@ -104,14 +104,14 @@ static void check_certificates(struct worker *w)
 			continue;
 		w->tls_broken[i] = tls_server_check(w->tls[i], &e) == -1;
 		if (w->tls_broken[i] && !was && w->index == 0)
-			EMIT(worker_role(w)->events, CERTIFICATE_BROKEN, F_STR("title", conf->certificates[conf->listeners[i].certificate].title),
+			EMIT(receive_worker_role(w)->events, CERTIFICATE_BROKEN, F_STR("title", conf->certificates[conf->listeners[i].certificate].title),
 			     F_STR("listener", conf->listeners[i].title), F_STR("reason", e.text));
 	}
 }
 
 static struct tls_context *make_context(struct worker *w, const struct conf_listener *l)
 {
-	const struct role *role = worker_role(w);
+	const struct role *role = receive_worker_role(w);
 	const char *title = role->conf->certificates[l->certificate].title;
 	struct tls_server_options o = {
 		.chain = handoff_get(role->files, "chain", title),
@@ -137,19 +137,19 @@ static void on_accepted(void *arg, int fd, const struct address *peer)
 {
 	struct accepting *a = arg;
 
-	session_open(a->worker, a->listener, fd, peer);
+	receive_session_open(a->worker, a->listener, fd, peer);
 }
 
 static void on_refused(void *arg, int err)
 {
 	struct accepting *a = arg;
 
-	EMIT(worker_role(a->worker)->events, FAULT, F_STR("where", "accept"), F_STR("reason", strerror(err)));
+	EMIT(receive_worker_role(a->worker)->events, FAULT, F_STR("where", "accept"), F_STR("reason", strerror(err)));
 }
 
 static bool can_serve(const struct worker *w)
 {
-	bool keys = worker_role(w)->single || worker_role(w)->conf->certificate_count == 0 || sign_client_is_open(&w->keys);
+	bool keys = receive_worker_role(w)->single || receive_worker_role(w)->conf->certificate_count == 0 || sign_client_is_open(&w->keys);
 
 	return w->queue && w->local && keys && !w->draining;
 }
@@ -163,7 +163,7 @@ static void start_listeners(struct worker *w)
 			continue;
 		a->started = listen_start(&a->on, w->loop, a->fd, on_accepted, on_refused, a) == 0;
 		if (!a->started)
-			EMIT(worker_role(w)->events, FAULT, F_STR("where", "listen"), F_STR("reason", strerror(errno)));
+			EMIT(receive_worker_role(w)->events, FAULT, F_STR("where", "listen"), F_STR("reason", strerror(errno)));
 	}
 }
 
@@ -210,7 +210,7 @@ static void take_channel(struct worker *w, const struct loop_post *p)
 	if (!ch)
 		ch = channel_new(w->loop, p->fd);
 	if (!ch) {
-		EMIT(worker_role(w)->events, FAULT, F_STR("where", "receive"), F_STR("reason", "no memory for a channel"));
+		EMIT(receive_worker_role(w)->events, FAULT, F_STR("where", "receive"), F_STR("reason", "no memory for a channel"));
 		return;
 	}
 	if (p->peer == ROLE_QUEUE) {
@@ -218,7 +218,7 @@ static void take_channel(struct worker *w, const struct loop_post *p)
 			struct channel *old = w->queue;
 			w->queue = NULL;
 			channel_free(old);
-			for_sessions(w, transaction_queue_lost);
+			for_sessions(w, receive_transaction_queue_lost);
 		}
 		w->queue = ch;
 		channel_set_handler(ch, &queue_handler, w);
@@ -227,7 +227,7 @@ static void take_channel(struct worker *w, const struct loop_post *p)
 			struct channel *old = w->local;
 			w->local = NULL;
 			channel_free(old);
-			for_sessions(w, transaction_local_lost);
+			for_sessions(w, receive_transaction_local_lost);
 		}
 		w->local = ch;
 		channel_set_handler(ch, &local_handler, w);
@@ -251,7 +251,7 @@ static void cut(void *arg)
 	for (uint32_t i = 0; i < w->place_count; i++)
 		if (w->places[i]) {
 			w->places[i]->reason = "shutdown";
-			session_free(w->places[i]);
+			receive_session_free(w->places[i]);
 		}
 }
 
@@ -265,13 +265,13 @@ static void drain(struct worker *w, uint32_t grace_ms)
 	stop_listeners(w);
 	if (grace_ms > 0) {
 		loop_timer_set(&w->grace, loop_now(w->loop) + grace_ms);
-		for_sessions(w, session_shutdown);
+		for_sessions(w, receive_session_shutdown);
 	}
 	if (first)
 		check_drained(w);
 }
 
-void worker_session_gone(struct worker *w)
+void receive_worker_session_gone(struct worker *w)
 {
 	check_drained(w);
 }
@@ -304,7 +304,7 @@ static int make_places(struct worker *w)
 	return 0;
 }
 
-int worker_init(struct worker *w, struct receive *room, unsigned index, struct error *e)
+int receive_worker_init(struct worker *w, struct receive *room, unsigned index, struct error *e)
 {
 	const struct conf *conf = room->role->conf;
 
@@ -328,7 +328,7 @@ int worker_init(struct worker *w, struct receive *room, unsigned index, struct e
 	return 0;
 }
 
-void worker_free(struct worker *w)
+void receive_worker_free(struct worker *w)
 {
 	if (!w->loop)
 		return;

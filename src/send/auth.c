@@ -24,7 +24,7 @@ static void set_property(struct auth *a, Gsasl_property what, struct view v)
 	gsasl_property_set_raw(a->session, what, v.p, v.n);
 }
 
-struct auth *auth_new(const char *mechanism, struct view credentials, struct error *e)
+struct auth *send_auth_new(const char *mechanism, struct view credentials, struct error *e)
 {
 	struct auth *a = calloc(1, sizeof *a);
 	struct view line = first_line(credentials);
@@ -36,12 +36,12 @@ struct auth *auth_new(const char *mechanism, struct view credentials, struct err
 	}
 	if (colon == line.n) {
 		error_set(e, ERROR_INPUT, "the credentials are not of the form user:password");
-		auth_free(a);
+		send_auth_free(a);
 		return NULL;
 	}
 	if (gsasl_init(&a->library) != GSASL_OK || gsasl_client_start(a->library, mechanism, &a->session) != GSASL_OK) {
 		error_set(e, ERROR_OURS, "gsasl has no mechanism %s", mechanism);
-		auth_free(a);
+		send_auth_free(a);
 		return NULL;
 	}
 	set_property(a, GSASL_AUTHID, view_slice(line, 0, colon));
@@ -59,7 +59,7 @@ static void forget_answer(struct auth *a)
 	a->length = 0;
 }
 
-int auth_step(struct auth *a, struct view challenge, struct view *answer)
+int send_auth_step(struct auth *a, struct view challenge, struct view *answer)
 {
 	int r;
 
@@ -71,7 +71,7 @@ int auth_step(struct auth *a, struct view challenge, struct view *answer)
 	return 0;
 }
 
-void auth_free(struct auth *a)
+void send_auth_free(struct auth *a)
 {
 	if (!a)
 		return;

@@ -13,7 +13,7 @@ static struct send_delivery **bucket(struct sender *s, uint64_t stream)
 	return &s->deliveries[stream % SEND_BUCKETS];
 }
 
-struct send_delivery *delivery_find(struct sender *s, uint64_t stream)
+struct send_delivery *send_delivery_find(struct sender *s, uint64_t stream)
 {
 	struct send_delivery *d = *bucket(s, stream);
 
@@ -96,7 +96,7 @@ static void release(struct send_delivery *d)
 	free(d);
 }
 
-struct send_delivery *delivery_new(struct sender *s, const struct wire_DELIVER *m)
+struct send_delivery *send_delivery_new(struct sender *s, const struct wire_DELIVER *m)
 {
 	struct send_delivery *d = calloc(1, sizeof *d), **at = bucket(s, m->stream);
 
@@ -117,7 +117,7 @@ struct send_delivery *delivery_new(struct sender *s, const struct wire_DELIVER *
 	return d;
 }
 
-void delivery_decide(struct send_delivery *d, uint32_t rcpt, enum wire_result_kind kind, const struct psmtp_reply *reply,
+void send_delivery_decide(struct send_delivery *d, uint32_t rcpt, enum wire_result_kind kind, const struct psmtp_reply *reply,
                      struct view remote, bool local)
 {
 	struct wire_result *r;
@@ -138,7 +138,7 @@ void delivery_decide(struct send_delivery *d, uint32_t rcpt, enum wire_result_ki
 	};
 }
 
-void delivery_decide_rest(struct send_delivery *d, const struct wire_result *result, struct view remote)
+void send_delivery_decide_rest(struct send_delivery *d, const struct wire_result *result, struct view remote)
 {
 	struct psmtp_reply reply = {
 		.code = result->code,
@@ -147,10 +147,10 @@ void delivery_decide_rest(struct send_delivery *d, const struct wire_result *res
 	};
 
 	for (uint32_t i = 0; i < d->message.rcpt_count; i++)
-		delivery_decide(d, i, (enum wire_result_kind)result->kind, &reply, remote, result->local);
+		send_delivery_decide(d, i, (enum wire_result_kind)result->kind, &reply, remote, result->local);
 }
 
-void delivery_drop(struct send_delivery *d)
+void send_delivery_drop(struct send_delivery *d)
 {
 	struct sender *s = d->target->sender;
 	struct send_delivery **at = bucket(s, d->stream);
@@ -162,10 +162,10 @@ void delivery_drop(struct send_delivery *d)
 	if (d->link)
 		d->link->delivery = NULL;
 	release(d);
-	sender_check_drained(s);
+	send_check_drained(s);
 }
 
-void delivery_finish(struct send_delivery *d, bool host_failed, bool maybe, bool dsn, struct view tls)
+void send_delivery_finish(struct send_delivery *d, bool host_failed, bool maybe, bool dsn, struct view tls)
 {
 	struct sender *s = d->target->sender;
 	struct wire_OUTCOME m = { .stream = d->stream, .host_failed = host_failed, .maybe_delivered = maybe, .dsn = dsn, .tls = tls };
@@ -189,5 +189,5 @@ void delivery_finish(struct send_delivery *d, bool host_failed, bool maybe, bool
 	if (s->queue && (!ok || !wire_send_OUTCOME(s->queue, &m)))
 		EMIT(send_role_of(s)->events, FAULT, F_STR("where", "send"), F_STR("reason", "an outcome could not be told"));
 	buf_free(&list);
-	delivery_drop(d);
+	send_delivery_drop(d);
 }

@@ -45,7 +45,7 @@ static void set_timer(struct link *l)
 
 /* ---- the end of a link ---- */
 
-void link_free(struct link *l)
+void send_link_free(struct link *l)
 {
 	struct target *t = l->target;
 	struct link **at = &t->links;
@@ -62,7 +62,7 @@ void link_free(struct link *l)
 	if (l->conn_made)
 		conn_free(&l->conn);
 	psmtp_client_free(l->smtp);
-	auth_free(l->auth);
+	send_auth_free(l->auth);
 	free(l);
 }
 
@@ -94,12 +94,12 @@ static void opening_failed(struct link *l, const char *reason, const struct psmt
 	snprintf(words, sizeof words, "%s: %s%s%.*s", l->remote, reason, reply && reply->text.n ? ": " : "",
 	         reply ? (int)(reply->text.n < 180 ? reply->text.n : 180) : 0, reply ? reply->text.p : "");
 	candidate_of(l)->bad_until = now_of(l) + SEND_BAD_MS;
-	next = target_candidate(t, l->candidate + 1);
-	link_free(l);
+	next = send_target_candidate(t, l->candidate + 1);
+	send_link_free(l);
 	if (!t->waiting)
 		return;
 	if (next < t->candidate_count) {
-		link_open(t, next);
+		send_link_open(t, next);
 		return;
 	}
 	for (struct link *o = t->links; o; o = o->next)
@@ -107,7 +107,7 @@ static void opening_failed(struct link *l, const char *reason, const struct psmt
 	if (!lonely)
 		return;
 	result.text = view_cstr(words);
-	target_fail_waiting(t, &result, true);
+	send_target_fail_waiting(t, &result, true);
 }
 
 /* The same address once more: in clear, or with another mechanism. */
@@ -116,8 +116,8 @@ static void reopen(struct link *l)
 	struct target *t = l->target;
 	size_t candidate = l->candidate;
 
-	link_free(l);
-	link_open(t, candidate);
+	send_link_free(l);
+	send_link_open(t, candidate);
 }
 
 static bool may_retry_in_clear(const struct link *l)
@@ -168,9 +168,9 @@ static void busy_fault(struct link *l, const struct psmtp_client_event *ev)
 	d->link = NULL;
 	if (l->messages > 0 && !d->answered_any && d->consumed == 0 && !d->again && !ev->maybe_delivered) {
 		d->again = true;
-		target_push(t, d, true);
-		link_free(l);
-		target_run(t);
+		send_target_push(t, d, true);
+		send_link_free(l);
+		send_target_run(t);
 		return;
 	}
 	log_failed(l, ev->reason ? ev->reason : "failed", send_view(ev->reply.text));
@@ -187,11 +187,11 @@ static void busy_fault(struct link *l, const struct psmtp_client_event *ev)
 	snprintf(words, sizeof words, "%s%s%.*s", ev->reason ? ev->reason : "the connection failed", ev->reply.text.n ? ": " : "",
 	         (int)(ev->reply.text.n < 200 ? ev->reply.text.n : 200), ev->reply.text.n ? ev->reply.text.p : "");
 	result.text = view_cstr(words);
-	delivery_decide_rest(d, &result, view_cstr(l->remote));
+	send_delivery_decide_rest(d, &result, view_cstr(l->remote));
 	psmtp_client_get_facts(l->smtp, &f);
-	delivery_finish(d, true, ev->maybe_delivered, f.dsn, view_cstr(l->tls));
-	link_free(l);
-	target_run(t);
+	send_delivery_finish(d, true, ev->maybe_delivered, f.dsn, view_cstr(l->tls));
+	send_link_free(l);
+	send_target_run(t);
 }
 
 static void on_fault(struct link *l, const struct psmtp_client_event *ev)
@@ -203,8 +203,8 @@ static void on_fault(struct link *l, const struct psmtp_client_event *ev)
 	} else if (l->state == LINK_OPENING) {
 		opening_fault(l, ev);
 	} else { /* idle: the remote may end it as it likes */
-		link_free(l);
-		target_run(t);
+		send_link_free(l);
+		send_target_run(t);
 	}
 }
 
@@ -237,10 +237,10 @@ static void fill(struct link *l)
 	}
 }
 
-void link_body(struct link *l)
+void send_link_body(struct link *l)
 {
 	if (l->conn_made && l->body_wanted)
-		link_run(l);
+		send_link_run(l);
 }
 
 /* ---- events of the protocol ---- */
@@ -268,8 +268,8 @@ static void answer_auth(struct link *l, struct view challenge)
 	struct error e = { .text = "no credentials" };
 
 	if (!l->auth && credentials.p)
-		l->auth = auth_new(l->target->login ? "LOGIN" : "PLAIN", credentials, &e);
-	if (!l->auth || auth_step(l->auth, challenge, &answer) == -1) {
+		l->auth = send_auth_new(l->target->login ? "LOGIN" : "PLAIN", credentials, &e);
+	if (!l->auth || send_auth_step(l->auth, challenge, &answer) == -1) {
 		EMIT(log_of(l), FAULT, F_STR("where", "send"), F_STR("reason", l->auth ? "the AUTH exchange went wrong" : e.text));
 		psmtp_client_auth_answer(l->smtp, (struct psmtp_view){ "", 0 }, true, now_of(l));
 		return;
@@ -280,6 +280,13 @@ static void answer_auth(struct link *l, struct view challenge)
 static enum wire_result_kind kind_of(int code)
 {
 	return code / 100 == 2 ? WIRE_DELIVERED : code / 100 == 5 ? WIRE_FAILED : WIRE_DEFERRED;
+}
+
+/* QUIT: no new message goes over it, whatever comes meanwhile. */
+static void leave(struct link *l)
+{
+	l->state = LINK_BUSY;
+	psmtp_client_quit(l->smtp, now_of(l));
 }
 
 static void on_ready(struct link *l)
@@ -295,12 +302,10 @@ static void on_ready(struct link *l)
 	}
 	l->state = LINK_IDLE;
 	l->started = now_of(l);
-	if (l->sender->draining && !l->target->waiting)
-		psmtp_client_quit(l->smtp, now_of(l));
-	else if (limit && l->messages >= limit)
-		psmtp_client_quit(l->smtp, now_of(l));
+	if ((l->sender->draining && !l->target->waiting) || (limit && l->messages >= limit))
+		leave(l);
 	else if (l->target->waiting)
-		link_give(l, target_pop(l->target));
+		send_link_give(l, send_target_pop(l->target));
 	else
 		psmtp_client_idle(l->smtp);
 }
@@ -315,7 +320,7 @@ static void on_done(struct link *l)
 	d->link = NULL;
 	l->body_wanted = false;
 	l->messages++;
-	delivery_finish(d, false, false, f.dsn, view_cstr(l->tls));
+	send_delivery_finish(d, false, false, f.dsn, view_cstr(l->tls));
 }
 
 static void on_result(struct link *l, const struct psmtp_client_event *ev)
@@ -323,7 +328,7 @@ static void on_result(struct link *l, const struct psmtp_client_event *ev)
 	if (!l->delivery)
 		return;
 	l->delivery->answered_any = true;
-	delivery_decide(l->delivery, ev->rcpt_index, kind_of(ev->reply.code), &ev->reply, view_cstr(l->remote), ev->local);
+	send_delivery_decide(l->delivery, ev->rcpt_index, kind_of(ev->reply.code), &ev->reply, view_cstr(l->remote), ev->local);
 }
 
 /* False: the link is gone. */
@@ -353,7 +358,7 @@ static bool handle(struct link *l, const struct psmtp_client_event *ev)
 	return true;
 }
 
-void link_run(struct link *l)
+void send_link_run(struct link *l)
 {
 	struct psmtp_client_event ev;
 
@@ -375,7 +380,7 @@ void link_run(struct link *l)
 	conn_pump(&l->conn);
 }
 
-void link_give(struct link *l, struct send_delivery *d)
+void send_link_give(struct link *l, struct send_delivery *d)
 {
 	l->state = LINK_BUSY;
 	l->delivery = d;
@@ -385,7 +390,7 @@ void link_give(struct link *l, struct send_delivery *d)
 		EMIT(log_of(l), FAULT, F_STR("where", "send"), F_STR("reason", "a message was given out of turn"));
 		abort(); /* our own mistake: super starts the role anew, and nothing is lost */
 	}
-	link_run(l);
+	send_link_run(l);
 }
 
 /* ---- the connection's callbacks ---- */
@@ -399,7 +404,7 @@ static size_t on_input(void *arg, unsigned epoch, const void *bytes, size_t n)
 
 static void on_input_done(void *arg)
 {
-	link_run(arg);
+	send_link_run(arg);
 }
 
 static struct view on_output(void *arg)
@@ -428,7 +433,7 @@ static void on_peer_closed(void *arg)
 	} else {
 		psmtp_client_peer_closed(l->smtp, now_of(l));
 	}
-	link_run(l);
+	send_link_run(l);
 }
 
 static void on_tls_up(void *arg, const struct tls_facts *f)
@@ -439,7 +444,7 @@ static void on_tls_up(void *arg, const struct tls_facts *f)
 	l->tls_broke = false;
 	say_tls(l, f);
 	psmtp_client_tls_up(l->smtp, &facts, now_of(l));
-	link_run(l);
+	send_link_run(l);
 }
 
 static void on_tls_failed(void *arg, const char *why)
@@ -449,7 +454,7 @@ static void on_tls_failed(void *arg, const char *why)
 	l->tls_broke = false;
 	snprintf(l->tls, sizeof l->tls, "failed: %s", why);
 	psmtp_client_tls_failed(l->smtp, now_of(l));
-	link_run(l);
+	send_link_run(l);
 }
 
 static void on_failed(void *arg, const struct error *e)
@@ -465,8 +470,8 @@ static void on_closed(void *arg)
 	struct link *l = arg;
 	struct target *t = l->target;
 
-	link_free(l);
-	target_run(t); /* what came while it was closing */
+	send_link_free(l);
+	send_target_run(t); /* what came while it was closing */
 }
 
 static const struct conn_ops conn_ops = {
@@ -481,11 +486,9 @@ static void on_timer(void *arg)
 
 	if (now >= psmtp_client_deadline(l->smtp))
 		psmtp_client_timeout(l->smtp, now);
-	else if (l->state == LINK_IDLE) {
-		l->state = LINK_BUSY; /* no new message: it is leaving */
-		psmtp_client_quit(l->smtp, now);
-	}
-	link_run(l);
+	else if (l->state == LINK_IDLE)
+		leave(l);
+	send_link_run(l);
 }
 
 /* ---- dialling ---- */
@@ -534,10 +537,10 @@ static void on_dialled(void *arg, int fd, const struct error *e)
 		opening_failed(l, opened.text[0] ? opened.text : "no memory", NULL);
 		return;
 	}
-	link_run(l);
+	send_link_run(l);
 }
 
-void link_open(struct target *t, size_t candidate)
+void send_link_open(struct target *t, size_t candidate)
 {
 	struct sender *s = t->sender;
 	struct candidate *c = &t->candidates[candidate];
@@ -548,7 +551,7 @@ void link_open(struct target *t, size_t candidate)
 	char text[ADDRESS_TEXT];
 
 	if (!l) {
-		target_fail_waiting(t, &no_memory, false);
+		send_target_fail_waiting(t, &no_memory, false);
 		return;
 	}
 	*l = (struct link){ .next = t->links, .target = t, .sender = s, .state = LINK_DIALLING, .candidate = candidate };

@@ -31,21 +31,21 @@ static void plan_done(struct target *t, uint64_t ttl_ms)
 		ttl_ms = SEND_PLAN_MAX_MS;
 	t->state = PLAN_READY;
 	t->plan_until = now_of(t) + ttl_ms;
-	target_run(t);
+	send_target_run(t);
 }
 
 static void plan_fail(struct target *t, const struct wire_result *result, const char *words)
 {
-	plan_forget(t);
+	send_plan_forget(t);
 	snprintf(t->failure_text, sizeof t->failure_text, "%s", words);
 	t->failure = *result;
 	t->failure.text = view_cstr(t->failure_text);
 	t->state = PLAN_FAILED;
 	t->plan_until = now_of(t) + SEND_PLAN_MIN_MS;
-	target_run(t);
+	send_target_run(t);
 }
 
-void plan_forget(struct target *t)
+void send_plan_forget(struct target *t)
 {
 	while (t->questions) {
 		struct question *q = t->questions;
@@ -135,12 +135,12 @@ static void ask_addresses(struct target *t)
 		}
 }
 
-void plan_start(struct target *t)
+void send_plan_start(struct target *t)
 {
 	const struct conf_delivery *d = &t->dest.hop.delivery;
 	struct address a;
 
-	plan_forget(t);
+	send_plan_forget(t);
 	if (d->kind == CONF_DELIVER_LMTP_UNIX) {
 		add_candidate(t, &(struct address){ 0 }, "localhost");
 		plan_done(t, SEND_PLAN_MAX_MS);
@@ -235,7 +235,7 @@ static struct question *find_question(struct sender *s, uint64_t stream, struct 
 	return NULL;
 }
 
-void plan_answer(struct sender *s, const struct wire_RESOLVED *m)
+void send_plan_answer(struct sender *s, const struct wire_RESOLVED *m)
 {
 	struct target *t = NULL;
 	struct question *q = find_question(s, m->stream, &t);
@@ -251,7 +251,7 @@ void plan_answer(struct sender *s, const struct wire_RESOLVED *m)
 	take_mx_status(t, m);
 }
 
-void plan_lost(struct sender *s)
+void send_plan_lost(struct sender *s)
 {
 	for (size_t b = 0; b < SEND_BUCKETS; b++)
 		for (struct target *t = s->targets[b], *next; t; t = next) {

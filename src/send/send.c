@@ -17,7 +17,7 @@ const struct role *send_role_of(const struct sender *s)
 	return s->room->role;
 }
 
-void sender_check_drained(struct sender *s)
+void send_check_drained(struct sender *s)
 {
 	if (!s->draining || s->done || s->delivery_count > 0)
 		return;
@@ -52,16 +52,16 @@ static bool take_delivery(struct sender *s, struct view payload)
 	struct target *t;
 	struct send_delivery *d;
 
-	if (wire_read_DELIVER(payload, &m) == -1 || delivery_find(s, m.stream))
+	if (wire_read_DELIVER(payload, &m) == -1 || send_delivery_find(s, m.stream))
 		return false;
-	t = target_get(s, m.dest);
-	d = t ? delivery_new(s, &m) : NULL;
+	t = send_target_get(s, m.dest);
+	d = t ? send_delivery_new(s, &m) : NULL;
 	if (!d) {
 		refuse(s, &m, "the delivery could not be begun");
 		return true;
 	}
-	target_push(t, d, false);
-	target_run(t);
+	send_target_push(t, d, false);
+	send_target_run(t);
 	return true;
 }
 
@@ -72,14 +72,14 @@ static bool take_bytes(struct sender *s, struct view payload)
 
 	if (wire_read_DELIVER_BYTES(payload, &m) == -1)
 		return false;
-	d = delivery_find(s, m.stream);
+	d = send_delivery_find(s, m.stream);
 	if (!d)
 		return true; /* its outcome is on the way */
 	if (d->last || !buf_add(&d->body, m.bytes))
 		return false; /* more than the credit: our queue does not do that */
 	d->last = m.last;
 	if (d->link)
-		link_body(d->link);
+		send_link_body(d->link);
 	return true;
 }
 
@@ -90,12 +90,12 @@ static bool take_abort(struct sender *s, struct view payload)
 
 	if (wire_read_DELIVER_ABORT(payload, &m) == -1)
 		return false;
-	d = delivery_find(s, m.stream);
+	d = send_delivery_find(s, m.stream);
 	if (!d)
 		return true;
 	if (d->link) {
-		link_free(d->link); /* cut in the middle: the remote never sees an end */
-		delivery_drop(d);
+		send_link_free(d->link); /* cut in the middle: the remote never sees an end */
+		send_delivery_drop(d);
 		return true;
 	}
 	for (at = &d->target->waiting; *at != d; at = &(*at)->queued)
@@ -103,7 +103,7 @@ static bool take_abort(struct sender *s, struct view payload)
 	*at = d->queued;
 	if (!*at)
 		d->target->waiting_end = at;
-	delivery_drop(d);
+	send_delivery_drop(d);
 	return true;
 }
 
@@ -118,7 +118,7 @@ static void on_queue_closed(void *arg, struct channel *ch)
 	/* The queue starts anew and will hand everything out again: what is under way here would be a double. */
 	for (size_t b = 0; b < SEND_BUCKETS; b++)
 		while (s->targets[b])
-			target_free(s->targets[b]);
+			send_target_free(s->targets[b]);
 }
 
 static void on_queue_frame(void *arg, struct channel *ch, uint32_t type, struct view payload, int fd)
@@ -150,7 +150,7 @@ static void on_resolve_frame(void *arg, struct channel *ch, uint32_t type, struc
 	if (fd != -1)
 		close(fd);
 	if (type == WIRE_RESOLVED && wire_read_RESOLVED(payload, &m) == 0)
-		plan_answer(s, &m);
+		send_plan_answer(s, &m);
 	else
 		EMIT(send_role_of(s)->events, FAULT, F_STR("where", "send"), F_STR("reason", "a frame of resolve that is none"));
 }
@@ -162,7 +162,7 @@ static void on_resolve_closed(void *arg, struct channel *ch)
 	channel_free(ch);
 	if (s->resolve == ch) {
 		s->resolve = NULL;
-		plan_lost(s);
+		send_plan_lost(s);
 	}
 }
 
@@ -200,7 +200,7 @@ static void on_post(void *arg, const struct loop_post *p)
 	case POST_CHANNEL: take_channel(s, p); break;
 	case POST_DRAIN:
 		s->draining = true;
-		sender_check_drained(s);
+		send_check_drained(s);
 		break;
 	}
 }
@@ -209,7 +209,7 @@ static void on_sweep(void *arg)
 {
 	struct sender *s = arg;
 
-	target_sweep(s);
+	send_target_sweep(s);
 	loop_timer_set(&s->sweep, loop_now(s->loop) + SWEEP_MS);
 }
 
@@ -325,7 +325,7 @@ static void free_sender(struct sender *s)
 	loop_thread_stop(&s->thread);
 	for (size_t b = 0; b < SEND_BUCKETS; b++)
 		while (s->targets[b])
-			target_free(s->targets[b]);
+			send_target_free(s->targets[b]);
 	if (s->queue)
 		channel_free(s->queue);
 	if (s->resolve)

@@ -145,45 +145,45 @@ static inline struct view send_view(struct psmtp_view v)
 
 /* send.c */
 const struct role *send_role_of(const struct sender *);
-void sender_check_drained(struct sender *);
+void send_check_drained(struct sender *);
 
 /* target.c */
-struct target *target_get(struct sender *, struct view dest); /* NULL: no such destination, or memory */
-void target_run(struct target *);                             /* give waiting deliveries links, or ask, or fail them */
-void target_push(struct target *, struct send_delivery *, bool front);
-struct send_delivery *target_pop(struct target *);
-void target_free(struct target *);
-void target_sweep(struct sender *);
-void target_fail_waiting(struct target *, const struct wire_result *, bool host_failed);
+struct target *send_target_get(struct sender *, struct view dest); /* NULL: no such destination, or memory */
+void send_target_run(struct target *);                             /* give waiting deliveries links, or ask, or fail them */
+void send_target_push(struct target *, struct send_delivery *, bool front);
+struct send_delivery *send_target_pop(struct target *);
+void send_target_free(struct target *);
+void send_target_sweep(struct sender *);
+void send_target_fail_waiting(struct target *, const struct wire_result *, bool host_failed);
 /* The next address worth trying, or target->candidate_count. */
-size_t target_candidate(struct target *, size_t from);
+size_t send_target_candidate(struct target *, size_t from);
 
 /* plan.c */
-void plan_start(struct target *);
-void plan_answer(struct sender *, const struct wire_RESOLVED *);
-void plan_lost(struct sender *); /* `resolve` has gone: open questions are temporary failures */
-void plan_forget(struct target *);
+void send_plan_start(struct target *);
+void send_plan_answer(struct sender *, const struct wire_RESOLVED *);
+void send_plan_lost(struct sender *); /* `resolve` has gone: open questions are temporary failures */
+void send_plan_forget(struct target *);
 
 /* link.c */
-void link_open(struct target *, size_t candidate);
-void link_run(struct link *);
-void link_give(struct link *, struct send_delivery *);
-void link_free(struct link *);
-void link_body(struct link *); /* more of the body came */
+void send_link_open(struct target *, size_t candidate);
+void send_link_run(struct link *);
+void send_link_give(struct link *, struct send_delivery *);
+void send_link_free(struct link *);
+void send_link_body(struct link *); /* more of the body came */
 
 /* delivery.c */
-struct send_delivery *delivery_new(struct sender *, const struct wire_DELIVER *);
-void delivery_decide(struct send_delivery *, uint32_t rcpt, enum wire_result_kind, const struct psmtp_reply *, struct view remote, bool local);
-void delivery_decide_rest(struct send_delivery *, const struct wire_result *, struct view remote);
-void delivery_finish(struct send_delivery *, bool host_failed, bool maybe, bool dsn, struct view tls);
-struct send_delivery *delivery_find(struct sender *, uint64_t stream);
-void delivery_drop(struct send_delivery *); /* without an outcome */
+struct send_delivery *send_delivery_new(struct sender *, const struct wire_DELIVER *);
+void send_delivery_decide(struct send_delivery *, uint32_t rcpt, enum wire_result_kind, const struct psmtp_reply *, struct view remote, bool local);
+void send_delivery_decide_rest(struct send_delivery *, const struct wire_result *, struct view remote);
+void send_delivery_finish(struct send_delivery *, bool host_failed, bool maybe, bool dsn, struct view tls);
+struct send_delivery *send_delivery_find(struct sender *, uint64_t stream);
+void send_delivery_drop(struct send_delivery *); /* without an outcome */
 
 /* auth.c: AUTH as a client, PLAIN and LOGIN by gsasl */
 struct auth;
-struct auth *auth_new(const char *mechanism, struct view credentials, struct error *); /* "user:password" */
+struct auth *send_auth_new(const char *mechanism, struct view credentials, struct error *); /* "user:password" */
 /* The answer to a challenge (raw octets); lives until the next call.  -1: the mechanism cannot go on. */
-int auth_step(struct auth *, struct view challenge, struct view *answer);
-void auth_free(struct auth *); /* wiped */
+int send_auth_step(struct auth *, struct view challenge, struct view *answer);
+void send_auth_free(struct auth *); /* wiped */
 
 #endif

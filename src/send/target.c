@@ -8,7 +8,7 @@ static struct target **bucket(struct sender *s, struct view key)
 	return &s->targets[view_hash(key) % SEND_BUCKETS];
 }
 
-struct target *target_get(struct sender *s, struct view dest)
+struct target *send_target_get(struct sender *s, struct view dest)
 {
 	struct target **at = bucket(s, dest), *t = *at;
 
@@ -35,7 +35,7 @@ struct target *target_get(struct sender *s, struct view dest)
 	return t;
 }
 
-void target_free(struct target *t)
+void send_target_free(struct target *t)
 {
 	struct target **at = bucket(t->sender, t->key);
 
@@ -45,17 +45,17 @@ void target_free(struct target *t)
 	t->sender->target_count--;
 	while (t->links) {
 		struct send_delivery *d = t->links->delivery;
-		link_free(t->links);
+		send_link_free(t->links);
 		if (d)
-			delivery_drop(d);
+			send_delivery_drop(d);
 	}
 	while (t->waiting)
-		delivery_drop(target_pop(t));
-	plan_forget(t);
+		send_delivery_drop(send_target_pop(t));
+	send_plan_forget(t);
 	free(t);
 }
 
-void target_push(struct target *t, struct send_delivery *d, bool front)
+void send_target_push(struct target *t, struct send_delivery *d, bool front)
 {
 	d->target = t;
 	d->link = NULL;
@@ -72,7 +72,7 @@ void target_push(struct target *t, struct send_delivery *d, bool front)
 	t->used = loop_now(t->sender->loop);
 }
 
-struct send_delivery *target_pop(struct target *t)
+struct send_delivery *send_target_pop(struct target *t)
 {
 	struct send_delivery *d = t->waiting;
 
@@ -85,17 +85,17 @@ struct send_delivery *target_pop(struct target *t)
 	return d;
 }
 
-void target_fail_waiting(struct target *t, const struct wire_result *result, bool host_failed)
+void send_target_fail_waiting(struct target *t, const struct wire_result *result, bool host_failed)
 {
 	struct send_delivery *d;
 
-	while ((d = target_pop(t)) != NULL) {
-		delivery_decide_rest(d, result, VIEW(""));
-		delivery_finish(d, host_failed, false, false, VIEW(""));
+	while ((d = send_target_pop(t)) != NULL) {
+		send_delivery_decide_rest(d, result, VIEW(""));
+		send_delivery_finish(d, host_failed, false, false, VIEW(""));
 	}
 }
 
-size_t target_candidate(struct target *t, size_t from)
+size_t send_target_candidate(struct target *t, size_t from)
 {
 	uint64_t now = loop_now(t->sender->loop);
 
@@ -131,33 +131,33 @@ static size_t waiting_count(struct target *t)
 	return n;
 }
 
-void target_run(struct target *t)
+void send_target_run(struct target *t)
 {
 	struct link *l;
 	size_t first, wanted;
 
 	while (t->waiting && (l = idle_link(t)) != NULL)
-		link_give(l, target_pop(t));
+		send_link_give(l, send_target_pop(t));
 	if (!t->waiting || t->state == PLAN_ASKING)
 		return;
 	if (t->state == PLAN_NONE || (t->plan_until <= loop_now(t->sender->loop) && !t->links)) {
-		plan_start(t); /* comes back here when it is done */
+		send_plan_start(t); /* comes back here when it is done */
 		return;
 	}
 	if (t->state == PLAN_FAILED) {
 		struct wire_result failure = t->failure; /* the run may end in a new plan */
-		target_fail_waiting(t, &failure, failure.kind == WIRE_DEFERRED);
+		send_target_fail_waiting(t, &failure, failure.kind == WIRE_DEFERRED);
 		return;
 	}
-	first = target_candidate(t, 0);
+	first = send_target_candidate(t, 0);
 	if (first == t->candidate_count)
 		first = 0; /* all are bad: the queue's back-off decided that it is time to try again */
 	wanted = waiting_count(t);
 	for (size_t opening = opening_links(t); opening < wanted && t->waiting; opening++)
-		link_open(t, first);
+		send_link_open(t, first);
 }
 
-void target_sweep(struct sender *s)
+void send_target_sweep(struct sender *s)
 {
 	uint64_t now = loop_now(s->loop);
 
@@ -165,6 +165,6 @@ void target_sweep(struct sender *s)
 		for (struct target *t = s->targets[b], *next; t; t = next) {
 			next = t->next;
 			if (!t->links && !t->waiting && t->state != PLAN_ASKING && t->used + SEND_TARGET_IDLE_MS <= now)
-				target_free(t);
+				send_target_free(t);
 		}
 }
