@@ -3,6 +3,7 @@
 #include "smtp/command.h"
 
 #define L63 "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz12345678901"
+#define L62 "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz1234567890"
 #define E10 "\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9"
 
 static void judges_names(void **state)
@@ -27,6 +28,7 @@ static void judges_names(void **state)
 		{ LIT("\xff"), false, false, false },
 		{ LIT("\xc3"), false, false, false },
 		{ LIT("a@b"), false, false, false },
+		{ LIT(L63 "." L63 "." L63 "." L62 ".a"), false, false, false },
 		{ LIT(L63 "." L63 "." L63 "." L63 "."), false, false, false },
 		{ LIT(E10 E10 E10 E10 E10 E10), false, false, false },
 		{ LIT("a_b.c"), false, false, true },

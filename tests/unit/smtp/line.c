@@ -118,6 +118,22 @@ static void searches_no_octet_twice(void **state)
 	}
 }
 
+/* A buffer of just the limit never stands still. */
+static void skips_as_soon_as_sure(void **state)
+{
+	struct smtp_line_state s = { 0 };
+	struct smtp_line line = smtp_line_read(&s, LIT("123456789012345"), LIMIT);
+
+	(void)state;
+	assert_true(line.kind == SMTP_LINE_NONE && line.take == 0);
+	line = smtp_line_read(&s, LIT("1234567890123456"), LIMIT);
+	assert_true(line.kind == SMTP_LINE_NONE && line.take == 16 && s.skipping);
+	line = smtp_line_read(&s, LIT("\r"), LIMIT);
+	assert_true(line.kind == SMTP_LINE_NONE && line.take == 0);
+	line = smtp_line_read(&s, LIT("\r\n"), LIMIT);
+	assert_true(line.kind == SMTP_LINE_TOO_LONG && line.take == 2 && !s.skipping);
+}
+
 static void limit_may_grow_with_the_line(void **state)
 {
 	struct smtp_line_state s = { 0 };
@@ -132,7 +148,7 @@ static void limit_may_grow_with_the_line(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(frames), cmocka_unit_test(searches_no_octet_twice),
-		cmocka_unit_test(limit_may_grow_with_the_line) };
+		cmocka_unit_test(skips_as_soon_as_sure), cmocka_unit_test(limit_may_grow_with_the_line) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

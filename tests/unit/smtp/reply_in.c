@@ -180,6 +180,23 @@ static void limits_a_line(void **state)
 	smtp_reply_in_free(&big);
 }
 
+/* Octets of a whole reply, line ends included: the last one allowed, and one more. */
+static void limits_a_reply(void **state)
+{
+	struct view wire = LIT("250-2.0.0 one\r\n250 two\r\n");
+
+	(void)state;
+	for (uint32_t limit = 20; limit < 30; limit++) {
+		struct smtp_reply_in small;
+		size_t n;
+
+		smtp_reply_in_init(&small, &alloc_libc, limit, 2);
+		assert_int_equal(
+			smtp_reply_in_read(&small, wire, &n), limit < wire.n ? SMTP_REPLY_BAD : SMTP_REPLY_DONE);
+		smtp_reply_in_free(&small);
+	}
+}
+
 static unsigned calls_left;
 
 static void *stingy(void *arg, void *old, size_t size)
@@ -221,6 +238,7 @@ int main(void)
 		cmocka_unit_test(accepts),
 		cmocka_unit_test(every_beginning_waits),
 		cmocka_unit_test(limits_a_line),
+		cmocka_unit_test(limits_a_reply),
 		cmocka_unit_test(runs_out_of_memory),
 	};
 	int failed;
