@@ -221,6 +221,8 @@ void body_path(const struct spool *, uint64_t number, char *to, size_t n);
 struct gather { const struct alloc *alloc; unsigned char *mem; size_t n, cap, count; };
 bool gather_envelope(struct gather *, const struct spool_envelope *);
 void *gather_finish(struct gather *, size_t *n); /* struct spool_envelope[n]; NULL when n is 0 or memory is out */
+bool gather_next(const struct gather *, size_t *at, struct spool_envelope *); /* what was gathered; *at begins at 0 */
+void gather_free(struct gather *);
 
 /* Results of due: the `max` destinations with the earliest mail. */
 struct gather_due { const struct alloc *alloc; struct spool_due *heap; size_t n, cap, max; };

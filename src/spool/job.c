@@ -188,11 +188,8 @@ void *gather_finish(struct gather *g, size_t *n)
 	unsigned char *block;
 
 	*n = 0;
-	if (!g->count || !(block = alloc_get(g->alloc, head + g->n))) {
-		alloc_put(g->alloc, g->mem);
-		g->mem = NULL;
+	if (!g->count || !(block = alloc_get(g->alloc, head + g->n)))
 		return NULL;
-	}
 	array = (struct spool_envelope *)(void *)block;
 	memcpy(block + head, g->mem, g->n);
 	for (size_t i = 0; i < g->count; i++) {
@@ -202,9 +199,23 @@ void *gather_finish(struct gather *g, size_t *n)
 		at += (sizeof *array + array[i].dest.n + array[i].data.n + 7) & ~(size_t)7;
 	}
 	*n = g->count;
+	return block;
+}
+
+bool gather_next(const struct gather *g, size_t *at, struct spool_envelope *e)
+{
+	if (*at >= g->n)
+		return false;
+	memcpy(e, g->mem + *at, sizeof *e);
+	*at += (sizeof *e + e->dest.n + e->data.n + 7) & ~(size_t)7;
+	return true;
+}
+
+void gather_free(struct gather *g)
+{
 	alloc_put(g->alloc, g->mem);
 	g->mem = NULL;
-	return block;
+	g->n = g->cap = g->count = 0;
 }
 
 static void sift_down(struct spool_due *heap, size_t n, size_t i)

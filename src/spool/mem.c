@@ -287,6 +287,7 @@ static enum spool_status lease(struct mem *m, struct job *j)
 	alloc_put(m->spool->alloc, due);
 	n = g.count;
 	j->result = gather_finish(&g, &j->result_n);
+	gather_free(&g);
 	for (size_t i = 0; i < j->result_n; i++) {
 		const struct spool_envelope *e = (const struct spool_envelope *)j->result + i;
 		if (!marks_add(&m->spool->marks, e->id, e->slot, MARK_LEASE))
@@ -307,12 +308,13 @@ static enum spool_status list(struct mem *m, struct job *j)
 		if (j->dest.n && !view_eq(e->dest, j->dest))
 			continue;
 		if (!gather_envelope(&g, e)) {
-			alloc_put(g.alloc, g.mem);
+			gather_free(&g);
 			return SPOOL_AGAIN;
 		}
 	}
 	n = g.count;
 	j->result = gather_finish(&g, &j->result_n);
+	gather_free(&g);
 	return n && !j->result_n ? SPOOL_AGAIN : SPOOL_OK;
 }
 
