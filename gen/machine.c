@@ -132,8 +132,10 @@ static void print_machine(FILE *f, const struct machine *m)
 static void print_page(FILE *f)
 {
 	fputs("# The protocol machines\n\n"
-	      "Printed by `gen/machine` from `spec/server.def`, `spec/client.def`, `spec/lifetimes.def` and `spec/replies.def`; do not edit.\n"
-	      "Read it beside RFC 5321 (SMTP), RFC 3207 (STARTTLS), RFC 2033 (LMTP) and RFC 3030 (BDAT): each row names its section.\n"
+	      "Printed by `gen/machine` from `spec/server.def`, `spec/client.def`, `spec/lifetimes.def` and "
+	      "`spec/replies.def`; do not edit.\n"
+	      "Read it beside RFC 5321 (SMTP), RFC 3207 (STARTTLS), RFC 2033 (LMTP) and RFC 3030 (BDAT): each row names "
+	      "its section.\n"
 	      "In a phase, the first row whose event and guards match wins. Ending a lifetime ends all inside it.\n",
 		f);
 	print_machine(f, machine_server());

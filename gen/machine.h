@@ -1,7 +1,7 @@
 /* machine.h - a protocol machine in words, so that one printer serves the server's table and the client's.
  *
- * An adapter (machine_server.c, machine_client.c) fills a struct machine from its compiled table; machine.c prints it as
- * Markdown or as a graph.  Everything lives until the program ends.
+ * An adapter (machine_server.c, machine_client.c) fills a struct machine from its compiled table; machine.c prints it
+ * as Markdown or as a graph.  Everything lives until the program ends.
  */
 #ifndef GEN_MACHINE_H
 #define GEN_MACHINE_H

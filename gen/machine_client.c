@@ -40,7 +40,8 @@ static void fill_rows(struct machine *m)
 	}
 }
 
-static void add_list(struct machine *m, const char *title, const char *kind, const char *note, struct machine_word *words, size_t n)
+static void add_list(struct machine *m, const char *title, const char *kind, const char *note,
+	struct machine_word *words, size_t n)
 {
 	m->lists[m->list_count++] = (struct machine_list){ title, kind, note, words, n };
 }
@@ -55,7 +56,8 @@ static void fill_glossary(struct machine *m)
 	add_list(m, "Lifetimes of the client, outermost first", "ended by", "holds", w, n);
 	w = machine_take(CLIENT_FACT_COUNT_, sizeof *w);
 	for (unsigned i = 0; i < CLIENT_FACT_COUNT_; i++)
-		w[i] = (struct machine_word){ client_facts_info[i].name, client_lives[client_facts_info[i].life].name, client_facts_info[i].note };
+		w[i] = (struct machine_word){ client_facts_info[i].name, client_lives[client_facts_info[i].life].name,
+			client_facts_info[i].note };
 	add_list(m, "Facts that the client's guards ask", "belongs to", "holds when", w, CLIENT_FACT_COUNT_);
 	w = machine_take(CLIENT_ON_END_, sizeof *w);
 	n = 0;
@@ -75,13 +77,14 @@ const struct machine *machine_client(void)
 		.name = "client",
 		.lead = "The reply column holds the word for the log that the row gives when it fails or refuses.",
 	};
-	static const char *const clocks[] = { "", "none", "left at once", "the greeting's", "the command's", "DATA to 354", "one block written",
-		"final dot to reply", "the handshake's", "QUIT to 221" };
+	static const char *const clocks[] = { "", "none", "left at once", "the greeting's", "the command's", "DATA to 354",
+		"one block written", "final dot to reply", "the handshake's", "QUIT to 221" };
 
 	if (m.row_count)
 		return &m;
 	for (unsigned i = 1; i < CLIENT_IN_END_; i++)
-		m.phases[m.phase_count++] = (struct machine_phase){ client_phases[i].name, client_phases[i].note, clocks[client_phases[i].clock] };
+		m.phases[m.phase_count++] = (struct machine_phase){
+			client_phases[i].name, client_phases[i].note, clocks[client_phases[i].clock] };
 	fill_rows(&m);
 	fill_glossary(&m);
 	return &m;

@@ -51,7 +51,8 @@ static void fill_rows(struct machine *m, struct machine_word *offers, size_t *of
 	}
 }
 
-static void add_list(struct machine *m, const char *title, const char *kind, const char *note, struct machine_word *words, size_t n)
+static void add_list(struct machine *m, const char *title, const char *kind, const char *note,
+	struct machine_word *words, size_t n)
 {
 	m->lists[m->list_count++] = (struct machine_list){ title, kind, note, words, n };
 }
@@ -67,7 +68,8 @@ static void fill_glossary(struct machine *m)
 	add_list(m, "Lifetimes, outermost first", "ended by", "holds", w, n);
 	w = machine_take(FACT_COUNT_, sizeof *w);
 	for (unsigned i = 0; i < FACT_COUNT_; i++)
-		w[i] = (struct machine_word){ server_facts_info[i].name, lives[server_facts_info[i].life], server_facts_info[i].note };
+		w[i] = (struct machine_word){ server_facts_info[i].name, lives[server_facts_info[i].life],
+			server_facts_info[i].note };
 	add_list(m, "Facts that guards ask", "belongs to", "holds when", w, FACT_COUNT_);
 	w = machine_take(EVENT_END_, sizeof *w);
 	n = 0;
@@ -91,7 +93,8 @@ const struct machine *machine_server(void)
 {
 	static struct machine m = {
 		.name = "server",
-		.lead = "A verdict that the library cannot give is an event to the caller (ASK_...); the phases JUDGE_... wait for its answer.",
+		.lead = "A verdict that the library cannot give is an event to the caller (ASK_...); the phases JUDGE_... wait "
+			"for its answer.",
 	};
 	static const char *const clocks[] = { "", "none", "the handshake's", "the command line's", "the whole message's" };
 	struct machine_word *offers;
@@ -104,7 +107,8 @@ const struct machine *machine_server(void)
 			server_phases[i].name, server_phases[i].note, clocks[server_phases[i].deadline] };
 	offers = machine_take(server_row_count, sizeof *offers);
 	fill_rows(&m, offers, &offered);
-	add_list(&m, "Capabilities: EHLO offers a word exactly when its row could match now", "row of", "guards", offers, offered);
+	add_list(&m, "Capabilities: EHLO offers a word exactly when its row could match now", "row of", "guards", offers,
+		offered);
 	fill_glossary(&m);
 	return &m;
 }

@@ -49,7 +49,8 @@ static void fill_defaults(struct psmtp_server_options *o)
 		o->data_min_rate = DEFAULT_DATA_RATE;
 }
 
-struct psmtp_server *psmtp_server_new(const struct psmtp_server_options *options, const struct psmtp_allocator *memory, uint64_t now)
+struct psmtp_server *psmtp_server_new(const struct psmtp_server_options *options, const struct psmtp_allocator *memory,
+	uint64_t now)
 {
 	struct psmtp_server_options o = *options;
 	struct psmtp_server *s;

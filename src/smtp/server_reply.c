@@ -129,7 +129,8 @@ bool server_reply_add(struct psmtp_server *s, enum server_reply id, const struct
 	return smtp_reply_write(&s->epoch.out, &reply);
 }
 
-/* RFC 4954 section 4: 334, one blank, the challenge in base64, which may be empty.  It may be longer than other replies. */
+/* RFC 4954 section 4: 334, one blank, the challenge in base64, which may be empty.  It may be longer than other
+ * replies. */
 bool server_challenge_add(struct psmtp_server *s, struct psmtp_view challenge)
 {
 	struct buf *out = &s->epoch.out;

@@ -7,7 +7,8 @@
 
 #include <assert.h>
 
-void server_push(struct psmtp_server *s, enum psmtp_server_event_type type, const struct psmtp_reply *reply, const char *reason)
+void server_push(struct psmtp_server *s, enum psmtp_server_event_type type, const struct psmtp_reply *reply,
+	const char *reason)
 {
 	assert(s->queued < SERVER_QUEUE_MAX);
 	s->queue[s->queued++] = (struct server_pending){

@@ -1,7 +1,8 @@
 /* server_state.h - the state of one SMTP or LMTP server session, as nested lifetimes (spec/lifetimes.def).
  *
  * connection > epoch > hello > transaction > command: each is a struct inside the one above it, and the only way to
- * forget something is to end its lifetime, which ends all inside it.  Private to src/smtp/server*.c and the closure test.
+ * forget something is to end its lifetime, which ends all inside it.  Private to src/smtp/server*.c and the closure
+ * test.
  * Ownership: the session owns all; views in a command point into the epoch's input and die with the command.
  */
 #ifndef SMTP_SERVER_STATE_H

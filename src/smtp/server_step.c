@@ -8,7 +8,8 @@
  *   5. the phase changes, in the one setter;
  *   6. the caller's event is queued.
  * Step 1 before 2, because a message that the caller took stays taken although its reply finds no memory; both before
- * 3, because what ends is zeroed; 4 after 3, because it must start from nothing.  Actions never choose a phase.  Failure: a reply that cannot be queued for want of memory becomes the event NO_MEMORY, which ends the session.
+ * 3, because what ends is zeroed; 4 after 3, because it must start from nothing.  Actions never choose a phase.
+ * Failure: a reply that cannot be queued for want of memory becomes the event NO_MEMORY, which ends the session.
  */
 #include "smtp/server_state.h"
 
@@ -202,7 +203,8 @@ static void copy_text(char *to, size_t cap, struct psmtp_view v)
 }
 
 /* What begins where a lifetime ended.  was: the command as it stood, whose views are still good. */
-static void begin(struct psmtp_server *s, const struct server_row *row, const struct server_input *in, const struct server_command *was)
+static void begin(struct psmtp_server *s, const struct server_row *row, const struct server_input *in,
+	const struct server_command *was)
 {
 	struct server_hello *h = server_hello_of(s);
 
@@ -252,7 +254,8 @@ static const char *reason_of(struct psmtp_server *s, const struct server_row *ro
 	return word ? word : server_replies[reply_id(s, row)].reason;
 }
 
-static void tell(struct psmtp_server *s, const struct server_row *row, const struct psmtp_reply *said, const char *reason)
+static void tell(struct psmtp_server *s, const struct server_row *row, const struct psmtp_reply *said,
+	const char *reason)
 {
 	if (row->next == PHASE_CLOSED) {
 		drop_questions(s);
@@ -277,7 +280,8 @@ void server_step(struct psmtp_server *s, const struct server_input *in, uint64_t
 
 		said = server_reply_value(reply_id(s, row));
 		if (own) /* the caller knows its own words; they do not outlive its call */
-			said = (struct psmtp_reply){ own->code, { own->enhanced[0], own->enhanced[1], own->enhanced[2] }, { "", 0 }, own->close };
+			said = (struct psmtp_reply){ own->code, { own->enhanced[0], own->enhanced[1], own->enhanced[2] }, { "", 0 },
+				own->close };
 		if (!reply_now(s, row, in) && in->event != EVENT_NO_MEMORY) {
 			server_event(s, EVENT_NO_MEMORY, now);
 			return;

@@ -43,7 +43,8 @@ _Static_assert(EVENT_END_ < 256, "events are octets here");
 
 const struct server_reply_text server_replies[REPLY_END_] = {
 #define REPLY(id_, reason_, code_, class_, subject_, detail_, text_)                                                   \
-	[REPLY_##id_] = { .id = #id_, .reason = reason_, .code = code_, .enhanced = { class_, subject_, detail_ }, .text = text_ },
+	[REPLY_##id_] = { .id = #id_, .reason = reason_, .code = code_, .enhanced = { class_, subject_, detail_ },     \
+			  .text = text_ },
 #include "spec/replies.def"
 };
 
@@ -69,7 +70,8 @@ const struct server_action_info server_actions[DO_END_] = {
 };
 
 const struct server_life_info server_lives[LIFE_END_] = {
-#define LIFETIME(id, type_, ended_, holds_) [LIFE_##id] = { .name = #id, .type = type_, .ended = ended_, .holds = holds_ },
+#define LIFETIME(id, type_, ended_, holds_)                                                                            \
+	[LIFE_##id] = { .name = #id, .type = type_, .ended = ended_, .holds = holds_ },
 #include "spec/lifetimes.def"
 };
 

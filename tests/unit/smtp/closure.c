@@ -1,10 +1,11 @@
-/* closure.c - the closure test: from each listener policy every input in every reachable state, every law on every edge.
+/* closure.c - the closure test: from each listener policy every input in every reachable state, every law on every
+ * edge.
  *
- * Also judges the table by itself: no hole, no row that an earlier one shadows, no row that nothing reaches.  It runs with
- * all switches off, then with each on, over the library's options and not only the listeners that we configure.
+ * Also judges the table by itself: no hole, no row that an earlier one shadows, no row that nothing reaches.  It runs
+ * with all switches off, then with each on, over the library's options and not only the listeners that we configure.
  *
- * Compiled a second and third time with a seeded fault in the table (SERVER_SEED_...) it is its own negative control: then
- * EXPECT_BROKEN names the law that must be found broken, and the test passes exactly when it is.
+ * Compiled a second and third time with a seeded fault in the table (SERVER_SEED_...) it is its own negative control:
+ * then EXPECT_BROKEN names the law that must be found broken, and the test passes exactly when it is.
  */
 #include "closure.h"
 
@@ -26,7 +27,8 @@ static struct closure_policy policy(enum psmtp_tls_offer tls, bool lmtp, bool au
 		.auth = { auth ? "PLAIN LOGIN" : "", auth ? 11 : 0 },
 	} };
 
-	snprintf(p.name, sizeof p.name, "tls=%s %s auth=%d switches=%u", tls_names[tls], lmtp ? "lmtp" : "smtp", auth, switches);
+	snprintf(p.name, sizeof p.name, "tls=%s %s auth=%d switches=%u", tls_names[tls],
+		lmtp ? "lmtp" : "smtp", auth, switches);
 	return p;
 }
 
@@ -207,7 +209,8 @@ static void test_rows_are_well_formed(void **state)
 	}
 	for (unsigned i = 1; i < REPLY_END_; i++) {
 		const struct server_reply_text *r = &server_replies[i];
-		bool plain = r->code == 354 || r->code == 334 || i == REPLY_GREETING || i == REPLY_EHLO || i == REPLY_HELO || i == REPLY_HELD;
+		bool plain = r->code == 354 || r->code == 334 || i == REPLY_GREETING || i == REPLY_EHLO ||
+			     i == REPLY_HELO || i == REPLY_HELD;
 
 		assert_true(r->code >= 200 && r->code <= 599);
 		if (plain)

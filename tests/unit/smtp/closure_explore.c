@@ -1,7 +1,7 @@
 /* closure_explore.c - breadth first through every state of one listener policy; see closure.h.
  *
- * All memory of a session comes from one static region by a bump allocator that never moves anything back, so a state is
- * kept as a copy of the region's used part and restored by copying it back to the same addresses.
+ * All memory of a session comes from one static region by a bump allocator that never moves anything back, so a state
+ * is kept as a copy of the region's used part and restored by copying it back to the same addresses.
  */
 #include "closure.h"
 
@@ -81,8 +81,8 @@ static uint64_t key_of(const struct psmtp_server *s)
 	h = mix(h, c->held);
 	if (tx->live || s->phase == PHASE_JUDGE_MAIL) /* what will be known when the verdict is yes */
 		h = mix(h, tx->mail.body == PSMTP_BODY_BINARYMIME);
-	h = mix(h, (uint64_t)(buf_len(&s->epoch.in) > c->line) << 4 | (uint64_t)c->chunk.last << 3 | (uint64_t)(c->chunk.left > 0) << 2 |
-			   (uint64_t)tx->committed << 1 | s->epoch.lines.skipping);
+	h = mix(h, (uint64_t)(buf_len(&s->epoch.in) > c->line) << 4 | (uint64_t)c->chunk.last << 3 |
+			   (uint64_t)(c->chunk.left > 0) << 2 | (uint64_t)tx->committed << 1 | s->epoch.lines.skipping);
 	return h;
 }
 
@@ -222,7 +222,8 @@ static void apply(struct closure_edge *e)
 static void note_offers(const struct closure_edge *e)
 {
 	unsigned at = (e->facts & SERVER_FACT(TLS) ? 1u : 0u) + (e->facts & SERVER_FACT(IDENTITY) ? 2u : 0u), bit = 0;
-	bool ehlo = e->facts & SERVER_FACT(CAPABLE) && e->from == PHASE_JUDGE_HELLO && e->out_len > 4 && memcmp(e->out, "250", 3) == 0;
+	bool ehlo = e->facts & SERVER_FACT(CAPABLE) && e->from == PHASE_JUDGE_HELLO && e->out_len > 4 &&
+		    memcmp(e->out, "250", 3) == 0;
 
 	for (size_t i = 0; i < server_row_count; i++) {
 		size_t row = i + 1;
@@ -248,7 +249,8 @@ static void note_offers(const struct closure_edge *e)
 	}
 }
 
-static void one_edge(const struct closure_policy *p, struct closure_result *r, size_t from, const struct closure_input *in)
+static void one_edge(const struct closure_policy *p, struct closure_result *r, size_t from,
+	const struct closure_input *in)
 {
 	struct closure_edge e = { .policy = p, .input = in, .s = x.s };
 	const struct server_transaction *tx = &x.s->epoch.hello.transaction;
@@ -307,8 +309,8 @@ static void judge_offers(const struct closure_policy *p)
 		if (x.words[at].offered != x.words[at].fired) {
 			char why[100];
 
-			snprintf(why, sizeof why, "offered %lx, reached %lx (bits over OFFER rows; TLS %u, identity %u)", x.words[at].offered,
-				x.words[at].fired, at & 1, at >> 1);
+			snprintf(why, sizeof why, "offered %lx, reached %lx (bits over OFFER rows; TLS %u, identity %u)",
+				x.words[at].offered, x.words[at].fired, at & 1, at >> 1);
 			closure_break(LAW_OFFERED_IS_SERVED, &(struct closure_edge){ .policy = p }, why);
 		}
 }

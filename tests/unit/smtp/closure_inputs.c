@@ -1,6 +1,7 @@
 /* closure_inputs.c - every event, as something a peer or a caller can do.
  *
- * Each command comes whole and right, and in each way that its rows tell apart; verdicts of each kind, plain and closing.
+ * Each command comes whole and right, and in each way that its rows tell apart; verdicts of each kind, plain and
+ * closing.
  */
 #include "closure.h"
 

@@ -1,7 +1,7 @@
 /* closure_laws.c - what must hold on every edge of the machine (design.md section 4).
  *
- * Each law names the option or switch that weakens it, and is then not asked.  A broken law is counted and, the first few
- * times, told with the edge that broke it.
+ * Each law names the option or switch that weakens it, and is then not asked.  A broken law is counted and, the first
+ * few times, told with the edge that broke it.
  */
 #include "closure.h"
 
@@ -89,7 +89,8 @@ static void judge_tls(const struct closure_edge *e)
 	const struct server_hello *h = &s->epoch.hello;
 	const struct psmtp_server_options *o = &s->options;
 
-	if (fired(e, EVENT_TLS_UP) && (h->kind || h->name_len || h->transaction.live || s->epoch.identity || buf_len(&s->epoch.in) ||
+	if (fired(e, EVENT_TLS_UP) && (h->kind || h->name_len || h->transaction.live || s->epoch.identity ||
+					      buf_len(&s->epoch.in) ||
 					      !s->epoch.tls || s->epoch_number != 2))
 		closure_break(LAW_TLS_FORGETS, e, "something was kept");
 	if (fired(e, EVENT_TLS_UP) && !(o->switches & PSMTP_SWITCH_EHLO_AFTER_TLS_OPTIONAL) &&

@@ -5,13 +5,13 @@
  *
  * A file is lines:
  *   # words              a remark
- *   [tls starttls]       before the first C: line: listener policy.  Also [lmtp] [auth PLAIN LOGIN] [auth-in-clear] [size 100]
- *                        [rcpts 2] [mails 1] [errors 3] [binarymime] [no-chunking] [no-smtputf8] [no-dsn] [normalise]
+ *   [tls starttls]       before the first C: line: listener policy.  Also [lmtp] [auth PLAIN LOGIN]
+ *                        [auth-in-clear] [size 100] [rcpts 2] [mails 1] [errors 3] [binarymime] [no-chunking] [no-smtputf8] [no-dsn] [normalise]
  *                        [switch discard] [switch ehlo-optional]
  *   C: text              the client says text and CR LF;  C- text: without CR LF.  \r \n \t \0 \\ \xHH stand for octets
  *   S: text              the server says this line;  at the end of a line ... stands for anything
- *   [accept Q M] [accept Q M CODE words]  [later Q M ...]  [refuse Q M ...]  [close Q M ...]   a verdict: the first time that
- *                        Q (connect hello starttls auth response mail rcpt begin end) asks about something that holds M
+ *   [accept Q M] [accept Q M CODE words]  [later Q M ...]  [refuse Q M ...]  [close Q M ...]   a verdict: the first
+ *                        time that Q (connect hello starttls auth response mail rcpt begin end) asks about something that holds M
  *                        (- is anything).  Without one the caller says yes.  [challenge Q M words]  [identity Q M name]
  *   [tls up] [tls fails] the handshake that the server asked for
  *   [body text]          the octets of messages given since the last [body]
@@ -222,7 +222,8 @@ static void load(struct dialog *d, const char *path)
 	char text[DIALOG_LINE];
 	FILE *f = fopen(path, "r");
 
-	*d = (struct dialog){ .path = path, .options = { .hostname = { "mx.test", 7 }, .tls = PSMTP_TLS_STARTTLS, .error_limit = 1000 } };
+	*d = (struct dialog){ .path = path,
+		.options = { .hostname = { "mx.test", 7 }, .tls = PSMTP_TLS_STARTTLS, .error_limit = 1000 } };
 	if (!f) {
 		perror(path);
 		exit(2);

@@ -89,7 +89,8 @@ static void test_replies_echo_nothing(void **state)
 	struct rig *r = fresh(NULL);
 
 	(void)state;
-	rig_say(r, "EHLO \x1b[31mred\r\nXYZZY\x1b\xff\r\nMAIL FROM:<\xff@b>\r\nVRFY <\x7f>\r\nHELO \xff\r\nRCPT TO:<\xc3\xa4@b>\r\n");
+	rig_say(r, "EHLO \x1b[31mred\r\nXYZZY\x1b\xff\r\nMAIL FROM:<\xff@b>\r\nVRFY <\x7f>\r\n"
+		   "HELO \xff\r\nRCPT TO:<\xc3\xa4@b>\r\n");
 	for (size_t i = 0; i < r->out_len; i++)
 		assert_true((r->out[i] >= ' ' && r->out[i] <= '~') || r->out[i] == '\r' || r->out[i] == '\n');
 	assert_null(strstr(r->out, "red"));
@@ -126,7 +127,8 @@ static void test_own_words_are_tamed(void **state)
 
 static void test_http_is_dropped(void **state)
 {
-	static const char *const requests[] = { "GET / HTTP/1.1\r\nHost: mx.test\r\n\r\nEHLO x\r\n", "POST /x HTTP/1.0\r\nNOOP\r\n",
+	static const char *const requests[] = { "GET / HTTP/1.1\r\nHost: mx.test\r\n\r\nEHLO x\r\n",
+		"POST /x HTTP/1.0\r\nNOOP\r\n",
 		"CONNECT mx.test:25 HTTP/1.1\r\n\r\n" };
 
 	(void)state;
@@ -406,7 +408,8 @@ static void test_nothing_moves_while_a_verdict_is_owed(void **state)
 	assert_int_equal(r->out_len, n);
 	assert_int_equal(r->closes, 0);
 	assert_int_equal(psmtp_server_feed(r->s, 1, "NOOP\r\n", 6, r->now), 0);
-	assert_int_equal(psmtp_server_answer(r->s, &(struct psmtp_verdict){ .kind = PSMTP_YES, .reply = { .code = 550 } }, r->now), -1);
+	assert_int_equal(
+		psmtp_server_answer(r->s, &(struct psmtp_verdict){ .kind = PSMTP_YES, .reply = { .code = 550 } }, r->now), -1);
 	assert_int_equal(psmtp_server_answer(r->s, &(struct psmtp_verdict){ .kind = PSMTP_CHALLENGE }, r->now), -1);
 	assert_int_equal(psmtp_server_answer(r->s, &(struct psmtp_verdict){ .kind = PSMTP_YES }, r->now), 0);
 	assert_int_equal(psmtp_server_answer(r->s, &(struct psmtp_verdict){ .kind = PSMTP_YES }, r->now), -1);

@@ -1,6 +1,7 @@
 /* server_limits.c - deadlines, sizes and counts, STARTTLS, AUTH, BDAT and LMTP as the caller of the library sees them.
  *
- * What is only a matter of words on the wire is in tests/dialog; here stands what needs a clock, a count or the events. */
+ * What is only a matter of words on the wire is in tests/dialog; here stands what needs a clock, a count or the
+ * events. */
 #include "server_rig.h"
 
 #include <setjmp.h>
@@ -418,7 +419,8 @@ static void test_lmtp_one_verdict_and_reply_each(void **state)
 	(void)state;
 	o.lmtp = true;
 	r = fresh(&o);
-	rig_say(r, "LHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<1@d.test>\r\nRCPT TO:<2@d.test>\r\nRCPT TO:<3@d.test>\r\nDATA\r\n");
+	rig_say(r, "LHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<1@d.test>\r\nRCPT TO:<2@d.test>\r\n"
+		   "RCPT TO:<3@d.test>\r\nDATA\r\n");
 	rig_rule(r, PSMTP_SERVER_BODY_END, "", PSMTP_YES, 250, "one");
 	rig_rule(r, PSMTP_SERVER_BODY_END, "", PSMTP_NO_TEMPORARY, 451, "two");
 	rig_rule(r, PSMTP_SERVER_BODY_END, "", PSMTP_NO_PERMANENT, 550, "three");

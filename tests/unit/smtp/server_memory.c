@@ -1,5 +1,5 @@
-/* server_memory.c - a whole session with the n-th request for memory failing, for every n: no crash, no leak, and what the
- * peer hears is a 4xx or a close, never a 5xx for a fault of ours (design.md section 1.1). */
+/* server_memory.c - a whole session with the n-th request for memory failing, for every n: no crash, no leak, and what
+ * the peer hears is a 4xx or a close, never a 5xx for a fault of ours (design.md section 1.1). */
 #include "server_rig.h"
 
 #include <setjmp.h>
@@ -33,8 +33,8 @@ static void walk(struct rig *r, const struct walk *w)
 	}
 }
 
-/* Every reply of the session without faults is 2xx or 3xx, so a 5xx would be a fault of ours told as theirs.  Behind a 4xx
- * the rest of the text, sent without waiting, is out of order: those replies say nothing. */
+/* Every reply of the session without faults is 2xx or 3xx, so a 5xx would be a fault of ours told as theirs.  Behind a
+ * 4xx the rest of the text, sent without waiting, is out of order: those replies say nothing. */
 static void judge(const struct rig *r, size_t n)
 {
 	for (const char *line = r->out; *line && *line != '4';) {
@@ -73,8 +73,8 @@ static void test_data_over_tls(void **state)
 		.options = { .hostname = { "mx.test", 7 }, .tls = PSMTP_TLS_STARTTLS, .auth = { "PLAIN", 5 } } };
 
 	(void)state;
-	snprintf(text, sizeof text, "EHLO c.test\r\nAUTH PLAIN AGEAYg==\r\n%sDATA\r\n" WORDS WORDS WORDS WORDS WORDS WORDS WORDS WORDS
-		".\r\nQUIT\r\n", mail);
+	snprintf(text, sizeof text, "EHLO c.test\r\nAUTH PLAIN AGEAYg==\r\n%sDATA\r\n"
+		WORDS WORDS WORDS WORDS WORDS WORDS WORDS WORDS ".\r\nQUIT\r\n", mail);
 	try_all(&w);
 }
 
@@ -91,7 +91,8 @@ static void test_chunks(void **state)
 
 static void test_lmtp(void **state)
 {
-	struct walk w = { .clear = text, .inside = "", .options = { .hostname = { "mx.test", 7 }, .tls = PSMTP_TLS_NONE, .lmtp = true } };
+	struct walk w = { .clear = text, .inside = "",
+		.options = { .hostname = { "mx.test", 7 }, .tls = PSMTP_TLS_NONE, .lmtp = true } };
 
 	(void)state;
 	snprintf(text, sizeof text, "%s", "LHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<c@d.test>\r\nRCPT TO:<e@d.test>\r\n"

@@ -48,7 +48,8 @@ void rig_close(struct rig *r)
 	free(r);
 }
 
-void rig_rule(struct rig *r, enum psmtp_server_event_type q, const char *match, enum psmtp_verdict_kind kind, int code, const char *text)
+void rig_rule(struct rig *r, enum psmtp_server_event_type q, const char *match, enum psmtp_verdict_kind kind,
+	int code, const char *text)
 {
 	struct rig_rule *rule = &r->rules[r->rule_count++];
 

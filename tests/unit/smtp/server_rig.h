@@ -1,7 +1,7 @@
 /* server_rig.h - a server session in a test's hands: bytes in, transcript out, verdicts by rule, memory that can fail.
  *
- * The rig answers every question itself: with the first unused rule that matches, else yes.  Rules match by the question
- * and by words in it, not by time, so that the same dialog gives the same transcript however its bytes are split.
+ * The rig answers every question itself: with the first unused rule that matches, else yes.  Rules match by the
+ * question and by words in it, not by time, so that the same dialog gives the same transcript however its bytes are split.
  */
 #ifndef TESTS_SERVER_RIG_H
 #define TESTS_SERVER_RIG_H
@@ -52,7 +52,8 @@ size_t rig_feed(struct rig *, const char *bytes, size_t n);
 void rig_say(struct rig *, const char *text); /* a NUL-terminated text as it stands */
 void rig_drain(struct rig *);
 void rig_tls(struct rig *); /* the handshake succeeds */
-void rig_rule(struct rig *, enum psmtp_server_event_type, const char *match, enum psmtp_verdict_kind, int code, const char *text);
+void rig_rule(struct rig *, enum psmtp_server_event_type, const char *match, enum psmtp_verdict_kind, int code,
+	const char *text);
 /* Says the text and returns what came back for it. */
 const char *rig_ask(struct rig *, const char *text);
 
