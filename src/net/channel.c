@@ -21,6 +21,7 @@
 #define READ_CHUNK (64u * 1024)  /* one read: four body frames */
 #define READ_ROUNDS 8u           /* reads a turn, then others get theirs */
 #define KEEP (256u * 1024)       /* a buffer up to this size is kept while empty */
+#define KEEP_MEMORY (2u * 1024 * 1024) /* the same of the two that an in-memory pair passes to and fro */
 #define FDS_MAX 64u              /* descriptors in flight one way; super hands out some tens at start */
 
 struct fds {
@@ -205,7 +206,12 @@ static void run_deliver(void *arg)
 		if (!c->freed && c->handler->turn)
 			c->handler->turn(c->arg, c);
 	}
-	buf_free(&taken);
+	if (!c->freed && c->memory && c->open && !c->in.mem && taken.cap <= KEEP_MEMORY) {
+		buf_take(&taken, buf_len(&taken));
+		c->in = taken; /* it goes back to the peer with the next swap: no allocation a turn */
+	} else {
+		buf_free(&taken);
+	}
 	if (!c->freed && bad)
 		shut(c);
 	if (!c->freed && !c->open && buf_len(&c->in) == 0)
@@ -342,7 +348,6 @@ static void flush_memory(struct channel *c)
 	if (buf_len(&peer->in) == 0) { /* no copy: the buffers change places */
 		struct buf b = peer->in;
 
-		buf_free(&b);
 		peer->in = c->out;
 		c->out = b;
 	} else {
