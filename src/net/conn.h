@@ -87,8 +87,10 @@ void conn_resume(struct conn *);
 size_t conn_read_once(struct conn *);
 /* server: accept a handshake, else begin one and ask for name (borrowed until tls_up or tls_failed).
  * -1 when octets in clear are pending (input left them), or when TLS is or was there already: end the session.
- * Otherwise tls_up or tls_failed follows; the time is the caller's to limit. */
+ * Otherwise tls_up or tls_failed follows; the time is the caller's to limit.  What output shows before the handshake begins
+ * leaves in clear: after this call show nothing new until tls_up. */
 int conn_start_tls(struct conn *, struct tls_context *, bool server, const char *name);
+/* `closed` follows (not from within); a connection that was never opened has nothing to close, and none follows. */
 void conn_close(struct conn *);
 
 #endif
