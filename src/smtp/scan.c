@@ -50,5 +50,8 @@ void psmtp_scan_bytes(struct psmtp_scan *s, const void *bytes, size_t n)
 			line_feed(s);
 		else
 			other(s, p[i]);
+		/* within a line plain octets change nothing; a message is nearly all of these */
+		while ((s->state & (SCAN_MID | SCAN_CR)) == SCAN_MID && i + 1 < n && p[i + 1] > '\r' && p[i + 1] < 128)
+			i++;
 	}
 }
