@@ -1,8 +1,8 @@
 /* properties.c - what must hold of every parser for any input at all, over inputs glued from words that matter.
  *
  * As a test it makes its own inputs, from a fixed seed, for as many rounds as take some seconds under the sanitizers.
- * With -DPROPERTIES_FUZZER -fsanitize=fuzzer the same properties are libFuzzer's target: the first octet chooses the
- * parser, the second its options, the rest is the input.
+ * With -DPROPERTIES_FUZZER -fsanitize=fuzzer (and -lcmocka, for parse_test.h) the same properties are libFuzzer's
+ * target: the first octet chooses the parser, the second its options, the rest is the input.
  */
 #include <assert.h>
 
