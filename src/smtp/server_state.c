@@ -16,11 +16,22 @@ void server_push(struct psmtp_server *s, enum psmtp_server_event_type type, cons
 	};
 }
 
+void server_drop(struct psmtp_server *s, size_t n)
+{
+	struct buf *in = &s->epoch.in;
+
+	if (n > buf_len(in))
+		n = buf_len(in); /* the epoch took its input along */
+	if (n)
+		explicit_bzero(in->mem + in->rd, n);
+	buf_take(in, n);
+}
+
 void server_take_line(struct psmtp_server *s)
 {
 	struct server_command *c = server_command_of(s);
 
-	buf_take(&s->epoch.in, c->line);
+	server_drop(s, c->line);
 	c->line = 0;
 }
 

@@ -136,6 +136,7 @@ static inline struct server_command *server_command_of(struct psmtp_server *s)
 uint64_t server_facts(const struct psmtp_server *, const struct server_input *);
 void server_end(struct psmtp_server *, enum server_life); /* ends it and all inside it */
 void server_push(struct psmtp_server *, enum psmtp_server_event_type, const struct psmtp_reply *, const char *reason);
+void server_drop(struct psmtp_server *, size_t n); /* n octets leave the input, wiped: a line may hold a password */
 void server_take_line(struct psmtp_server *); /* the command's line leaves the input */
 
 /* server_reply.c */

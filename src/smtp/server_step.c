@@ -296,8 +296,8 @@ void server_step(struct psmtp_server *s, const struct server_input *in, uint64_t
 		server_take_line(s); /* the chunk's octets follow the line at once */
 	server_end(s, row->ends);
 	begin(s, row, in, &was);
-	if (row->ends != LIFE_NONE && buf_len(&s->epoch.in) >= was.line) /* not when the epoch took its input along */
-		buf_take(&s->epoch.in, was.line);
+	if (row->ends != LIFE_NONE)
+		server_drop(s, was.line);
 	set_phase(s, row, now);
 	tell(s, row, &said, reason);
 }

@@ -1,7 +1,8 @@
 /* server_rig.h - a server session in a test's hands: bytes in, transcript out, verdicts by rule, memory that can fail.
  *
  * The rig answers every question itself: with the first unused rule that matches, else yes.  Rules match by the
- * question and by words in it, not by time, so that the same dialog gives the same transcript however its bytes are split.
+ * question and by words in it, not by time, so that the same dialog gives the same transcript however its bytes are
+ * split.
  */
 #ifndef TESTS_SERVER_RIG_H
 #define TESTS_SERVER_RIG_H
