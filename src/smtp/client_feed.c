@@ -55,6 +55,8 @@ static size_t reply_read(struct psmtp_client *c, struct view input, uint64_t now
 
 	if (!smtp_reply_in_begun(&e->reply)) {
 		smtp_reply_in_next(&e->reply);
+		/* RFC 4954 section 4: a challenge has up to 12,288 octets, behind its code and blank */
+		e->reply.line_max = c->phase == CLIENT_IN_AUTH ? SMTP_AUTH_LINE_MAX + 4 : SMTP_REPLY_IN_LINE_MAX;
 		e->early = c->sent < client_said(c);
 	}
 	switch (smtp_reply_in_read(&e->reply, input, &taken)) {

@@ -26,6 +26,7 @@
 #define CLIENT_RCPT_MAX 100000     /* recipients of one message: no queue hands over more, 16 octets each */
 #define CLIENT_ARENA_MAX (4 << 20) /* octets of one lifetime: CLIENT_RCPT_MAX recipients, or a long EHLO reply */
 #define CLIENT_EVENTS_MAX 8        /* events not yet taken: no row tells more than three, and input waits for them */
+#define CLIENT_TRACE_MAX 16        /* phases remembered: a message and what led to it */
 #define CLIENT_ENVID_MAX 100       /* RFC 3461 section 4.4; a longer one is not passed on */
 #define CLIENT_ORCPT_MAX 500       /* RFC 3461 section 4.2 */
 
@@ -101,6 +102,8 @@ struct psmtp_client {
 	struct psmtp_client_options options; /* views live in the arena, defaults are filled in */
 	struct arena arena;
 	enum client_phase phase;
+	enum client_phase trace[CLIENT_TRACE_MAX]; /* those before it, for a core dump; oldest at traced modulo its size */
+	unsigned traced;
 	uint64_t deadline;
 	struct buf out;
 	uint64_t written, sent; /* octets put into out, and taken from it, since the beginning */

@@ -44,6 +44,7 @@ void client_clock_set(struct psmtp_client *c, uint64_t now)
 static void phase_set(struct psmtp_client *c, enum client_phase next, uint64_t now)
 {
 	assert(next > CLIENT_IN_NONE_ && next < CLIENT_IN_END_);
+	c->trace[c->traced++ % CLIENT_TRACE_MAX] = c->phase;
 	c->phase = next;
 	client_clock_set(c, now);
 }

@@ -5,7 +5,8 @@
 
 void smtp_reply_in_init(struct smtp_reply_in *r, const struct alloc *alloc, uint32_t octet_limit, uint32_t line_limit)
 {
-	*r = (struct smtp_reply_in){ .octet_limit = octet_limit, .line_limit = line_limit };
+	*r = (struct smtp_reply_in){ .octet_limit = octet_limit, .line_limit = line_limit,
+		.line_max = SMTP_REPLY_IN_LINE_MAX };
 	buf_init(&r->text, alloc, octet_limit);
 }
 
@@ -20,7 +21,8 @@ void smtp_reply_in_next(struct smtp_reply_in *r)
 	struct buf text = r->text;
 
 	buf_clear(&text); /* wiped: a 334 may hold what a mechanism keeps to itself */
-	*r = (struct smtp_reply_in){ .text = text, .octet_limit = r->octet_limit, .line_limit = r->line_limit };
+	*r = (struct smtp_reply_in){ .text = text, .octet_limit = r->octet_limit, .line_limit = r->line_limit,
+		.line_max = r->line_max };
 }
 
 static enum smtp_reply_status bad(struct smtp_reply_in *r, const char *reason)
@@ -131,7 +133,7 @@ static enum smtp_reply_status take_octet(struct smtp_reply_in *r, char c)
 		r->cr = true;
 		return SMTP_REPLY_MORE;
 	}
-	if (++r->column > SMTP_REPLY_IN_LINE_MAX - 2)
+	if (++r->column > r->line_max - 2)
 		return bad(r, "reply_line_too_long");
 	if (r->column <= 4)
 		return take_head(r, c);

@@ -27,6 +27,7 @@ enum smtp_reply_status {
 struct smtp_reply_in {
 	struct buf text;
 	uint32_t octet_limit, line_limit; /* of a whole reply, line ends included */
+	uint32_t line_max;                /* octets of one line; SMTP_REPLY_IN_LINE_MAX, and more while AUTH is on */
 	uint32_t octets, lines;           /* of this reply; lines that are complete */
 	uint32_t column;                  /* octets of the line so far */
 	int code, line_code;

@@ -249,6 +249,32 @@ static void auth_long(void **state)
 		C(expect), S("235 ok\r\n"), BYE);
 }
 
+/* A challenge may be as long as a response; any other line may not. */
+static void auth_long_challenge(void **state)
+{
+	struct caller c = caller_of(PSMTP_CLIENT_TLS_NONE);
+	static char challenge[12300], transcript[12300];
+
+	(void)state;
+	memcpy(challenge, "334 ", 4);
+	for (int i = 0; i < 12288; i += 4)
+		memcpy(challenge + 4 + i, "dXV1", 4);
+	memcpy(challenge + 4 + 12288, "\r\n", 3);
+	memcpy(transcript, "auth \nauth ", 11);
+	memset(transcript + 11, 'u', 9216);
+	memcpy(transcript + 11 + 9216, "\nready\nclose\n", 14);
+	c.options.auth_in_clear = true;
+	c.options.auth_mechanism = (struct psmtp_view)TEXT("GSSAPI");
+	c.answers[0] = "-", c.answers[1] = "x";
+	peer_check_whole(&c, STEPS(GREET, S("250-mx\r\n250 AUTH GSSAPI\r\n"), C("AUTH GSSAPI\r\n"), S(challenge),
+		C("eA==\r\n"),
+		S("235 ok\r\n"), BYE), transcript);
+	challenge[4 + 12288] = 'x';
+	challenge[4 + 12289] = 'x';
+	peer_check_whole(&c, STEPS(GREET, S("250-mx\r\n250 AUTH GSSAPI\r\n"), C("AUTH GSSAPI\r\n"), S(challenge)),
+		"auth \nfailed protocol 0 reply_line_too_long\nclose\n");
+}
+
 static void auth_endless(void **state)
 {
 	struct psmtp_client_options o = peer_options(PSMTP_CLIENT_TLS_NONE);
@@ -415,6 +441,7 @@ int main(void)
 		cmocka_unit_test(greeting), cmocka_unit_test(hello), cmocka_unit_test(hello_owed), cmocka_unit_test(starttls),
 		cmocka_unit_test(starttls_refused), cmocka_unit_test(starttls_pending), cmocka_unit_test(implicit),
 		cmocka_unit_test(forgets), cmocka_unit_test(auth), cmocka_unit_test(auth_odd), cmocka_unit_test(auth_long),
+			cmocka_unit_test(auth_long_challenge),
 		cmocka_unit_test(auth_endless), cmocka_unit_test(replies), cmocka_unit_test(early), cmocka_unit_test(early_unsent),
 		cmocka_unit_test(timeouts), cmocka_unit_test(out_of_turn), cmocka_unit_test(options),
 	};

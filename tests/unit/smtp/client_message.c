@@ -601,6 +601,102 @@ static void flight_cut(void **state)
 	psmtp_client_free(c);
 }
 
+/* ---- a peer out of its mind ---- */
+
+struct oracle {
+	unsigned results, messages, done;
+	bool open, over, failed;
+};
+
+/* What must hold of the events, whatever the peer says. */
+static void oracle_event(struct oracle *o, const struct psmtp_client_event *e)
+{
+	assert_false(o->over); /* CLOSE is the last */
+	switch (e->type) {
+	case PSMTP_CLIENT_READY:
+		assert_true(!o->open && !o->failed);
+		break;
+	case PSMTP_CLIENT_RESULT:
+		assert_true(o->open && e->rcpt_index < 3 && !(o->results & 1u << e->rcpt_index));
+		assert_true(e->reply.code >= 200 && e->reply.code < 600 && e->reply.code / 100 != 3);
+		o->results |= 1u << e->rcpt_index;
+		break;
+	case PSMTP_CLIENT_DONE:
+		assert_true(o->open && o->results == 7);
+		o->open = false;
+		o->done++;
+		break;
+	case PSMTP_CLIENT_FAILED:
+		assert_false(o->failed);
+		assert_non_null(e->reason);
+		o->failed = true;
+		break;
+	case PSMTP_CLIENT_CLOSE:
+		o->over = true;
+		break;
+	default:
+		assert_false(o->failed);
+		break;
+	}
+}
+
+static void mad_session(unsigned seed)
+{
+	static const char *words[] = { "220 mx\r\n", "250 ok\r\n", "250 ok\r\n", "250 ok\r\n", "250 ok\r\n", "354 go\r\n",
+		"354 go\r\n",
+		"550 no\r\n", "451 later\r\n", "421 bye\r\n", "250-mx\r\n250-PIPELINING\r\n250 STARTTLS\r\n",
+		"250-mx\r\n250-CHUNKING\r\n250 PIPELINING\r\n", "334 eA==\r\n", "235 ok\r\n", "25", "0 x\r\n", "\r\n" };
+	extern const struct psmtp_allocator message_allocator;
+	struct psmtp_client_options o = peer_options((enum psmtp_client_tls)(1 + seed % 3));
+	struct psmtp_client *c;
+	struct psmtp_client_event e;
+	struct oracle oracle = { 0 };
+	uint64_t now = 0;
+	unsigned epoch = 1, x = seed * 2654435761u;
+
+	o.lmtp = seed & 8;
+	c = psmtp_client_new(&o, &message_allocator, now);
+	for (int i = 0; i < 60 && !oracle.over; i++) {
+		const char *word = words[(x = x * 1103515245 + 12345) >> 16 & 15];
+
+		if (i < 2) /* far enough in most of the time */
+			word = words[i ? (seed >> 4 & 1) + 10 : 0];
+		if (i == 59)
+			psmtp_client_peer_closed(c, now);
+		for (size_t at = 0; at < strlen(word);) {
+			at += psmtp_client_feed(c, epoch, word + at, strlen(word) - at, now);
+			while (psmtp_client_next(c, &e, now)) {
+				oracle_event(&oracle, &e);
+				if (e.type == PSMTP_CLIENT_READY && oracle.messages++ < 5) {
+					oracle.open = true;
+					oracle.results = 0;
+					assert_int_equal(psmtp_client_send(c, &three_rcpts, now), 0);
+				} else if (e.type == PSMTP_CLIENT_READY) {
+					psmtp_client_quit(c, now);
+				} else if (e.type == PSMTP_CLIENT_TLS_START && !psmtp_client_tls_up(c, &(struct psmtp_tls_facts){ 0 }, now)) {
+					epoch = 2;
+				}
+			}
+		}
+		psmtp_client_body(c, ".hi\r\n", 5, x >> 20 & 1, now);
+		if ((x >> 21 & 7) != 7) /* mostly everything leaves at once */
+			psmtp_client_sent(c, psmtp_client_output(c).n, now);
+		if ((x >> 24 & 63) == 63)
+			psmtp_client_timeout(c, now = psmtp_client_deadline(c) == UINT64_MAX ? now : psmtp_client_deadline(c));
+	}
+	while (psmtp_client_next(c, &e, now))
+		oracle_event(&oracle, &e);
+	assert_true(oracle.over);
+	psmtp_client_free(c);
+}
+
+static void mad_peer(void **state)
+{
+	(void)state;
+	for (unsigned seed = 0; seed < 20000; seed++)
+		mad_session(seed);
+}
+
 /* ---- memory ---- */
 
 static void memory(void **state)
@@ -646,7 +742,7 @@ int main(void)
 			cmocka_unit_test(bdat),
 		cmocka_unit_test(bdat_many), cmocka_unit_test(large), cmocka_unit_test(aborted), cmocka_unit_test(maybe),
 		cmocka_unit_test(dot_unsent), cmocka_unit_test(lmtp), cmocka_unit_test(many_recipients),
-		cmocka_unit_test(flight_cut), cmocka_unit_test(memory),
+		cmocka_unit_test(flight_cut), cmocka_unit_test(mad_peer), cmocka_unit_test(memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 /* wired.c - the server machine wired to the client machine, with no socket between them.
  *
- * Every combination of options carries the same messages; each must arrive octet for octet, each recipient must get the
+ * Every combination of options carries the same messages; each must arrive octet for octet,
+	each recipient must get the
  * result that the server decided, and both sessions must end.  The wire takes as few octets at once as it is told, so
  * that every buffer sees pieces.  TLS is a null engine: both sides are told that it is up, and octets change epoch.
  */
