@@ -156,9 +156,10 @@ static void say(struct closure_edge *e, const char *text, size_t n)
 
 static void flood(struct closure_edge *e)
 {
-	static const char junk[16384] = { 'x' };
+	static char junk[16384];
 	enum server_phase was = x.s->phase;
 
+	memset(junk, 'x', sizeof junk);
 	for (size_t n = 0; n < FLOOD_MAX && x.s->phase == was && e->policy->flood; n += sizeof junk)
 		say(e, junk, sizeof junk);
 }
