@@ -193,7 +193,7 @@ static int check_page(const char *path)
 	then_len = fread(then, 1, now_len + 1, f);
 	fclose(f);
 	if (then_len != now_len || memcmp(now, then, now_len) != 0) {
-		fprintf(stderr, "%s is stale: print it anew (make machine, or gen/machine md)\n", path);
+		fprintf(stderr, "%s is stale: ninja docs-machine prints it anew\n", path);
 		return 1;
 	}
 	free(now);
