@@ -25,6 +25,7 @@ struct client {
 	bool half_closed;          /* it sends nothing more */
 	bool dead;                 /* to be freed when the spool has answered */
 	bool pending;              /* the spool owes a completion */
+	bool pumping;              /* lines are being served, further up the stack */
 	enum client_task task;     /* 0: waits for a request */
 	/* the request under way */
 	json_t *request;

@@ -126,16 +126,19 @@ static void pump_client(struct client *c)
 {
 	size_t n;
 
+	if (c->pumping)
+		return; /* a request that is answered at once ends inside the loop below */
+	c->pumping = true;
 	while (!c->task) {
 		struct view in = buf_view(&c->in);
 
 		n = view_find(in, '\n');
 		if (n == in.n)
 			break;
-		client_request(c, view_slice(in, 0, n)); /* the line is copied by the JSON parser */
-		if (buf_len(&c->in))
-			buf_take(&c->in, n + 1);
+		client_request(c, view_slice(in, 0, n)); /* the JSON parser copies what it keeps */
+		buf_take(&c->in, n + 1);
 	}
+	c->pumping = false;
 	if (!c->task && buf_len(&c->in) >= CONTROL_LINE_MAX && view_find(buf_view(&c->in), '\n') == buf_len(&c->in)) {
 		kill_client(c);
 		return;

