@@ -171,7 +171,7 @@ static int prepare_role(struct child_run *run, uid_t uid, struct error *e)
 	if (root && confine_user(run->conf, role->kind, uid, e) == -1)
 		return -1;
 	harden(role->kind);
-	if (role->kind != ROLE_LOCAL && role->ops->prepare(role, e) == -1)
+	if (role->kind != ROLE_LOCAL && role->ops->prepare && role->ops->prepare(role, e) == -1)
 		return -1;
 	if (run->conf->global.sandbox == CONF_OFF)
 		return 0;

@@ -127,7 +127,7 @@ static int make_role(struct single *s, int i, struct error *e)
 	if (handoff_read(&s->files[i], s->super.conf, s->super.path, role_name(kinds[i]), e) == -1)
 		return -1;
 	r->files = s->files[i];
-	if (r->ops->prepare(r, e) == -1 || r->ops->start(r, e) == -1)
+	if ((r->ops->prepare && r->ops->prepare(r, e) == -1) || r->ops->start(r, e) == -1)
 		return -1;
 	s->started[i] = true;
 	return 0;

@@ -1,36 +1,143 @@
-/* super.h - the process that binds, spawns, confines, restarts and reloads; it parses nothing that comes from the network.
+/* super.h - inside the room that starts the others, joins them by channels, and starts them anew.
  *
- * super_run reads and checks the configuration, binds listeners and the control socket, starts every role (each as
- * /proc/self/exe with the subcommand `role`, or inside this process with `single`), joins them with channels by
- * wire/edges.def, says event=ready, and serves until SIGTERM or SIGINT.  SIGHUP reloads; see reload.c, stop.c, restart.c.
- * super_role_main is the other side: what the subcommand `role` does.
+ * super reads configuration, certificates and lists from disk, binds the sockets, and hands all of that over as
+ * descriptors; from the network it parses nothing.  Its frames go to a child's `link` and come back on it.
+ *
+ *   super.c    start, ready line, signals, frames of children
+ *   spawn.c    one child: its descriptors, handoff, counters
+ *   topology.c which channels there are, and making them when both ends live
+ *   listen.c   listening sockets, kept over a reload by address; the control socket
+ *   reload.c   a new generation of receive, send, resolve; stop.c the orderly end
+ *   child.c    the other side of spawn: what runs in the child; confine*.c its walls
+ *   single.c   all roles in one process
  */
 #ifndef SUPER_SUPER_H
 #define SUPER_SUPER_H
-#include "events/events.h"
+#include "base/buf.h"
 #include "wire/role.h"
+#include "wire/wire.h"
 
-/* Set in the environment at start: SIGUSR1 makes every role try what its sandbox forbids and log what came of it. */
-#define SUPER_SELFTEST "POSTRIDER_SELFTEST"
+#include <sys/types.h>
 
-/* The rooms' ops by enum role_kind; ROLE_SUPER's place is NULL, ROLE_WORKER's is local's. */
-struct super_rooms {
-	const struct role_ops *ops[ROLE_WORKER + 1];
+#define SUPER_EXIT_USAGE 64    /* sysexits.h */
+#define SUPER_EXIT_SOFTWARE 70
+#define SUPER_EXIT_OSERR 71
+#define SUPER_EXIT_NOUSER 67
+#define SUPER_EXIT_CONFIG 78
+
+/* Pauses before a crashed role is started again: doubling, back to the first after a minute of life. */
+#define SUPER_RESTART_MIN_MS 100u
+#define SUPER_RESTART_MAX_MS 30000u
+#define SUPER_RESTART_CALM_MS 60000u
+/* SIGTERM to the end: 10 s are promised; the last second is for SIGKILL and the corpses. */
+#define SUPER_STOP_RECEIVE_MS 4000u
+#define SUPER_STOP_QUEUE_MS 7000u
+#define SUPER_STOP_ALL_MS 9000u
+/* Mailbox owners served at once; a system with more active users than this defers some for a moment. */
+#define SUPER_WORKERS_MAX 256
+
+/* Descriptors of a child, fixed. */
+enum child_fd { CHILD_FD_SUPER = 3, CHILD_FD_HANDOFF, CHILD_FD_COUNTERS, CHILD_FD_CONTROL, CHILD_FD_END };
+
+enum child_state { CHILD_STARTING = 1, CHILD_RUNNING, CHILD_DRAINING, CHILD_WAITING /* for its restart */ };
+
+struct child {
+	struct child *next;
+	struct super *super;
+	enum role_kind kind;
+	uint32_t generation;
+	uid_t uid;                 /* WORKER */
+	pid_t pid;                 /* 0: none now */
+	enum child_state state;
+	struct channel *link;
+	int counters_fd;
+	bool current;              /* of the newest generation: restarted when it dies */
+	bool sandboxed;
+	unsigned restarts, failures;
+	uint64_t started;
+	unsigned stop_asked;
+	struct loop_timer timer;   /* restart */
 };
-extern const struct super_rooms super_rooms; /* the real ones; roles.c, linked into the binary alone */
 
-struct super_options {
-	const char *path; /* of the configuration */
-	const struct super_rooms *rooms;
+struct bound {                     /* one listening socket */
+	struct bound *next;
+	struct conf_address address;
+	uint32_t listener, number; /* indexes in the current configuration */
+	int fd;
+	bool wanted;
+};
+
+enum super_phase { SUPER_STARTING = 1, SUPER_SERVING, SUPER_STOPPING };
+
+struct super {
+	const char *path;          /* of the configuration */
+	struct conf *conf;
 	const struct env *env;
-	bool single;             /* all roles in this process, unconfined: for debugging and the simulator */
-	enum event_level least;  /* log lines below are only counted */
+	struct events *events;
+	struct loop *loop;
+	struct child *children;
+	struct bound *bound;
+	int control_fd;
+	char *control_path;
+	uint32_t generation;
+	enum super_phase phase;
+	bool root, reloading, reload_said;
+	uint64_t stop_since;
+	unsigned killed;
+	int exit_status;
+	uint64_t born;
+	struct loop_signal on_hup, on_term, on_int, on_child, on_usr1;
+	struct loop_timer stop_timer;
+	struct loop_later settle;  /* after a child's death or start: what is next? */
 };
 
-/* Blocks until stopped.  A status of sysexits.h: EX_OK after an orderly end; before `ready` errors go to stderr in words. */
-int super_run(const struct super_options *);
+/* Runs until SIGTERM; returns the exit status. */
+int super_run(const char *config_path);
+int super_run_single(const char *config_path);
+int super_child(int argc, char **argv); /* the subcommand `role`; not for people */
 
-/* argv as made by spawn.c: "role" KIND GENERATION FLAGS UID GID; descriptors 3.. as in inside.h.  Never for people. */
-int super_role_main(int argc, char **argv, const struct super_rooms *, const struct env *);
+const struct role_ops *super_ops(enum role_kind);
+int super_start_child(struct super *, struct child *, struct error *); /* spawns it and listens to it */
+
+/* spawn.c */
+int spawn_child(struct super *, struct child *, struct error *);
+struct child *child_add(struct super *, enum role_kind, uint32_t generation, bool current);
+void child_forget(struct child *);
+struct child *child_current(struct super *, enum role_kind); /* the newest of its kind */
+bool child_send(struct child *, uint32_t type, const struct buf *payload, int fd);
+
+/* topology.c */
+void topology_connect(struct child *);   /* it runs now: channels to all its peers that run */
+void topology_counters(struct child *);  /* tell `queue` of its counters (or queue of everybody's) */
+void topology_listeners(struct child *); /* hand the sockets to this `receive` */
+
+/* listen.c */
+int listen_bind_all(struct super *, const struct conf *, struct error *); /* binds what is new, marks what is wanted */
+void listen_close_unwanted(struct super *);
+int listen_control(struct super *, struct error *);
+
+/* reload.c, stop.c */
+void reload_begin(struct super *, struct error *);
+void reload_step(struct super *);
+void stop_begin(struct super *);
+void stop_step(struct super *);
+
+/* control.c */
+void control_answer(struct super *, struct child *from, struct view payload);
+
+/* confine.c: the walls around a role; called in the child */
+struct confine_result { bool landlock, seccomp; int landlock_abi; char missing[160]; };
+int confine_user(const struct conf *, enum role_kind, uid_t worker, struct error *); /* as root: become PREFIX-ROLE */
+int confine_role(const struct conf *, enum role_kind, struct confine_result *, struct error *);
+int confine_landlock(const struct conf *, enum role_kind, struct confine_result *, struct error *);
+int confine_seccomp(enum role_kind, struct confine_result *, struct error *);
+/* Every user that roles run as exists?  Says what to do when not. */
+int confine_users_exist(const struct conf *, struct error *);
+uid_t confine_uid_of(const struct conf *, enum role_kind, gid_t *gid);
+/* Tries what must be impossible and logs what happened (POSTRIDER_SELFTEST). */
+void confine_prove(const struct role *);
+
+/* notify.c: systemd's sd_notify protocol over $NOTIFY_SOCKET; nothing happens without it */
+void notify_service(const char *state);
 
 #endif
