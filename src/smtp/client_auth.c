@@ -1,7 +1,8 @@
 /* client_auth.c - the exchange of RFC 4954 section 4 as octets: base64 out and in, an initial response that fits.
  *
  * The mechanism is the caller's.  Responses are secrets: they pass through memory that is wiped, and are never in an
- * event or a log.  Failure: false when memory is out; a challenge that cannot be taken only leaves auth_decoded false.
+ * event or a log.  Failure: false when memory is out;
+	a challenge that cannot be taken only leaves auth_decoded false.
  */
 #include "smtp/base64.h"
 #include "smtp/client_state.h"
@@ -37,10 +38,11 @@ bool client_auth_say(struct psmtp_client *c)
 	size_t line = sizeof "AUTH  \r\n" - 1 + mechanism.n + SMTP_BASE64_ENCODED(e->answer.n);
 
 	e->auth_begun = true;
-	if (!e->answer.p) /* no initial response: the server speaks first */
-		return client_say(c, "AUTH %.*s\r\n", VIEW_ARGS(mechanism));
-	if (e->answer.n == 0) /* RFC 4954 section 4: an empty one is said as = */
-		return client_say(c, "AUTH %.*s =\r\n", VIEW_ARGS(mechanism));
+	/* RFC 4954 section 4: an empty response is said as =.  Only EXTERNAL has one that means something (RFC 4422
+	 * appendix A); in all others nothing to say means that the server speaks first. */
+	if (e->answer.n == 0)
+		return client_say(c, "AUTH %.*s%s\r\n", VIEW_ARGS(mechanism), view_eq_nocase(mechanism,
+			VIEW("EXTERNAL")) ? " =" : "");
 	if (line > CLIENT_AUTH_COMMAND) /* section 4: then it must wait for the empty challenge */
 		return held_back(e) && client_say(c, "AUTH %.*s\r\n", VIEW_ARGS(mechanism));
 	return client_say(c, "AUTH %.*s ", VIEW_ARGS(mechanism)) && write_encoded(c, e->answer);

@@ -192,7 +192,7 @@ static void auth(void **state)
 	plain.options.auth_mechanism = (struct psmtp_view)TEXT("PLAIN");
 	plain.answers[0] = "secret";
 	login.options.auth_mechanism = (struct psmtp_view)TEXT("LOGIN");
-	login.answers[0] = "-", login.answers[1] = "user", login.answers[2] = "pass";
+	login.answers[0] = "", login.answers[1] = "user", login.answers[2] = "pass";
 	empty.options.auth_mechanism = (struct psmtp_view)TEXT("EXTERNAL");
 	empty.answers[0] = "";
 	CHECK(&plain, "tls_start\nauth \nready\nclose\n", TLS_AUTH("LOGIN plain"), C("AUTH PLAIN c2VjcmV0\r\n"),
