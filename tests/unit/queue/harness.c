@@ -241,9 +241,10 @@ void harness_connect(struct harness *h, struct fake *f, enum role_kind kind, uin
 	queue_role.channel(&h->role, kind, 0, generation, ends[1]);
 }
 
-struct harness *harness_new_with(const char *more, int extra_fd)
+static struct harness *make(const char *more, int extra_fd, const char *path)
 {
 	struct harness *h = calloc(1, sizeof *h);
+	struct spool_recovery found;
 	struct spool_options o;
 	struct spool *spool;
 	struct error e;
@@ -253,9 +254,11 @@ struct harness *harness_new_with(const char *more, int extra_fd)
 	h->now = NOW0;
 	h->seed = 88172645463325252u;
 	h->env = env_real;
-	h->env.wall_ms = h->env.mono_ms = clock_now;
-	h->env.random = fill_random;
-	h->env.arg = h;
+	if (!path) {
+		h->env.wall_ms = h->env.mono_ms = clock_now;
+		h->env.random = fill_random;
+		h->env.arg = h;
+	}
 	h->next_stream = 1;
 	snprintf(text, sizeof text, "%s%s", config, more ? more : "");
 	if (conf_parse(&h->conf, view_cstr(text), "test", &e)) {
@@ -266,19 +269,30 @@ struct harness *harness_new_with(const char *more, int extra_fd)
 	h->log = memfd_create("log", MFD_CLOEXEC);
 	h->events = events_new(&h->env, "queue", h->log, EVENT_DEBUG, h->counters);
 	h->role = (struct role){ .kind = ROLE_QUEUE, .ops = &queue_role, .conf = h->conf, .env = &h->env, .events = h->events,
-		.loop = h->loop, .single = true, .extra_fd = extra_fd, .to_super = to_super, .drained = drained, .runner = h };
+		.loop = h->loop, .single = !path, .extra_fd = extra_fd, .to_super = to_super, .drained = drained, .runner = h };
 	h->q = queue_make(&h->role, &e);
 	assert_non_null(h->q);
 	queue_spool_options(h->q, &o);
-	assert_int_equal(spool_open_mem(&spool, &o, &e), 0);
+	o.path = path;
+	assert_int_equal(path ? spool_open(&spool, &o, &found, &e) : spool_open_mem(&spool, &o, &e), 0);
 	assert_int_equal(queue_begin(h->q, spool, &e), 0);
 	harness_receive(h);
 	return h;
 }
 
+struct harness *harness_new_with(const char *more, int extra_fd)
+{
+	return make(more, extra_fd, NULL);
+}
+
 struct harness *harness_new(const char *more)
 {
-	return harness_new_with(more, -1);
+	return make(more, -1, NULL);
+}
+
+struct harness *harness_new_disk(const char *more, const char *path)
+{
+	return make(more, -1, path);
 }
 
 void harness_free(struct harness *h)
@@ -407,11 +421,4 @@ struct spool_stats stats(struct harness *h)
 struct view got_body(const struct got *g)
 {
 	return buf_view(&g->body);
-}
-
-/* until the disk engine is there */
-__attribute__((weak)) int spool_open(struct spool **s, const struct spool_options *o, struct spool_recovery *r, struct error *e)
-{
-	(void)s; (void)o; (void)r;
-	return error_set(e, ERROR_OURS, "no engine");
 }

@@ -73,6 +73,8 @@ struct harness {
 
 struct harness *harness_new(const char *more_conf);
 struct harness *harness_new_with(const char *more_conf, int extra_fd);
+/* On the disk, with the spool's own thread and the machine's clock. */
+struct harness *harness_new_disk(const char *more_conf, const char *path);
 void harness_free(struct harness *);
 void harness_run(struct harness *);              /* until nothing moves at this instant */
 void harness_pass(struct harness *, int64_t ms); /* time goes on, in steps of at most a minute */
