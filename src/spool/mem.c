@@ -100,9 +100,13 @@ static bool add_message(struct mem *m, struct message_in *in)
 		x->e.body_size = body->size;
 		if (!copy_view(m, &x->e.dest))
 			break;
-		if (!copy_view(m, &x->e.data) ||
-		    (message_in_leased(in, i) && !marks_add(&m->spool->marks, in->id, x->e.slot, MARK_LEASE))) {
+		if (!copy_view(m, &x->e.data)) {
 			free_view(m, x->e.dest);
+			break;
+		}
+		if (message_in_leased(in, i) && !marks_add(&m->spool->marks, in->id, x->e.slot, MARK_LEASE)) {
+			free_view(m, x->e.dest);
+			free_view(m, x->e.data);
 			break;
 		}
 		x->body = body;

@@ -426,7 +426,7 @@ enum spool_status segments_append(struct segments *ss, const unsigned char *p, s
 {
 	struct segment *s = ss->active;
 	enum spool_status status = write_ahead(ss, s->used + n);
-	size_t done = 0, undone;
+	size_t done = 0;
 
 	assert(s->used + n <= s->size);
 	if (status == SPOOL_OK)
@@ -435,14 +435,23 @@ enum spool_status segments_append(struct segments *ss, const unsigned char *p, s
 		s->used += n;
 		return status;
 	}
-	/* Whole records may stand there.  They were refused, so they must not come back: zeros over them now, and a
-	 * jump in case the zeros do not stay. */
-	for (size_t at = 0; at < done; at += undone)
-		if (write_at(ss, ss->fd, zeros, done - at < sizeof zeros ? done - at : sizeof zeros, s->used + at, &undone) !=
-		    SPOOL_OK)
+	s->used += done;
+	segments_take_back(ss, done);
+	return status;
+}
+
+/* Whole records may stand there.  They were refused, so they must not come back: zeros over them now, and a jump in
+ * case the zeros do not stay. */
+void segments_take_back(struct segments *ss, size_t n)
+{
+	struct segment *s = ss->active;
+	size_t done = 0;
+
+	s->used -= n;
+	for (size_t at = 0; at < n; at += done)
+		if (write_at(ss, ss->fd, zeros, n - at < sizeof zeros ? n - at : sizeof zeros, s->used + at, &done) != SPOOL_OK)
 			break;
 	ss->jump = true;
-	return status;
 }
 
 enum spool_status segments_sync(struct segments *ss)

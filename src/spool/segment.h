@@ -74,6 +74,7 @@ static inline uint64_t segments_room(const struct segments *ss)
 }
 enum spool_status segments_append(struct segments *, const unsigned char *, size_t n);
 enum spool_status segments_sync(struct segments *);
+void segments_take_back(struct segments *, size_t n); /* the last n bytes appended, which were not synced */
 /* Nothing in s matters any more: re-heads it as free, or unlinks it.  s is gone from the list on success. */
 enum spool_status segments_retire(struct segments *, struct segment *s);
 bool segment_pinned(const struct segment *s); /* other segments must go first */

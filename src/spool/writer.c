@@ -313,8 +313,11 @@ static enum spool_status make_durable(struct queue *q)
 		return status;
 	status = segments_sync(ss);
 	q->syncs++;
-	if (status != SPOOL_OK)
+	if (status != SPOOL_OK) {
+		if (!atomic_load(&q->spool->sick)) /* after a failed sync nothing is written any more */
+			segments_take_back(ss, b->n);
 		return status;
+	}
 	ss->sequence = last;
 	ss->jump = false;
 	if (index_commit(&q->index) == INDEX_DONE) {
