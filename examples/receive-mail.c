@@ -186,9 +186,7 @@ static void on_event(struct session *s, const struct psmtp_server_event *e)
 	case PSMTP_SERVER_CLOSE:
 		s->over = true;
 		break;
-	case PSMTP_SERVER_AUTH: /* not offered here */
-	case PSMTP_SERVER_AUTH_DATA:
-		answer(s, false);
+	default: /* AUTH is not offered here */
 		break;
 	}
 }
@@ -238,8 +236,7 @@ static SSL_CTX *tls_load(const char *certificate, const char *key)
 {
 	SSL_CTX *tls = SSL_CTX_new(TLS_server_method());
 
-	SSL_CTX_set_min_proto_version(tls, TLS1_2_VERSION);
-	if (SSL_CTX_use_certificate_chain_file(tls, certificate) == 1 &&
+	if (SSL_CTX_set_min_proto_version(tls, TLS1_2_VERSION) && SSL_CTX_use_certificate_chain_file(tls, certificate) == 1 &&
 		SSL_CTX_use_PrivateKey_file(tls, key, SSL_FILETYPE_PEM) == 1)
 		return tls;
 	fprintf(stderr, "receive-mail: cannot use %s and %s\n", certificate, key);

@@ -188,8 +188,7 @@ static void on_event(struct session *s, const struct psmtp_client_event *e)
 	case PSMTP_CLIENT_CLOSE:
 		s->over = true;
 		break;
-	case PSMTP_CLIENT_RCPT: /* its result follows */
-	case PSMTP_CLIENT_AUTH: /* not asked for */
+	default: /* RCPT: its result follows; AUTH: not asked for */
 		break;
 	}
 }

@@ -309,7 +309,8 @@ enum psmtp_client_event_type {
 	PSMTP_CLIENT_READY = 1,   /* greeted, TLS and AUTH done as wanted: psmtp_client_send or psmtp_client_quit */
 	PSMTP_CLIENT_TLS_START,   /* 220 came and nothing behind it: shake hands, then _tls_up or _tls_failed */
 	PSMTP_CLIENT_TLS_REFUSED, /* under MAY: not offered, 454 or 5xx: reply (code 0: not offered); goes on in clear */
-	PSMTP_CLIENT_AUTH,        /* a challenge: data (empty for the initial response); psmtp_client_auth_answer */
+	PSMTP_CLIENT_AUTH,        /* a challenge: data (empty for the initial response); psmtp_client_auth_answer.  An empty
+	                           * initial response lets the server speak first (LOGIN) */
 	PSMTP_CLIENT_RCPT,        /* reply to recipient rcpt_index */
 	PSMTP_CLIENT_BODY,        /* the body may be written: psmtp_client_body until it is complete */
 	PSMTP_CLIENT_RESULT,      /* final reply for recipient rcpt_index (every recipient gets exactly one) */
@@ -349,8 +350,9 @@ PSMTP_API bool psmtp_client_next(struct psmtp_client *, struct psmtp_client_even
 /* Starts a message; legal after READY.  -1 when out of turn. */
 PSMTP_API int psmtp_client_send(struct psmtp_client *, const struct psmtp_client_message *, uint64_t now);
 /* Bytes of the body, canonical or not: a bare CR or LF is made CRLF (not for binary); dots are stuffed or chunks
- * framed.  Returns how many were taken (fewer when the output is full: write some out).  last with everything
- * taken ends the message. */
+ * framed.  Returns how many were taken: fewer when the output is full or a chunk waits for its reply; call again when
+ * output was written out or input was fed.  last with everything taken ends the message.  Once the message is settled
+ * or the session over, what comes is taken and dropped. */
 PSMTP_API size_t psmtp_client_body(struct psmtp_client *, const void *bytes, size_t n, bool last, uint64_t now);
 /* The body cannot be read to its end: the session is dropped without ending the message, so nothing is delivered. */
 PSMTP_API void psmtp_client_body_abort(struct psmtp_client *, uint64_t now);

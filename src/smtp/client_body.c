@@ -228,15 +228,17 @@ static size_t chunks_take(struct psmtp_client *c, struct view in, uint64_t now)
 /* ---- the call ---- */
 
 /* The message was settled, or the session given up, while the caller was still writing: nothing is kept. */
-static bool swallows(struct psmtp_client *c)
+static bool swallows(const struct psmtp_client *c)
 {
 	switch (c->phase) {
 	case CLIENT_IN_ABANDON:
 	case CLIENT_IN_SETTLED:
+	case CLIENT_IN_RSET:
 	case CLIENT_IN_LEAVING:
+	case CLIENT_IN_QUIT:
 	case CLIENT_IN_CLOSING:
 	case CLIENT_IN_CLOSED:
-		return client_tx(c)->body.begun && !client_tx(c)->body.ending;
+		return true;
 	default:
 		return false;
 	}

@@ -219,10 +219,7 @@ static bool say_data(const struct work *w)
 
 static bool open_body(const struct work *w)
 {
-	struct client_body *body = &client_tx(w->c)->body;
-
-	body->begun = true;
-	body->line_start = true;
+	client_tx(w->c)->body.line_start = true;
 	return tell(w, PSMTP_CLIENT_BODY);
 }
 

@@ -45,7 +45,6 @@ struct client_recipient {
 };
 
 struct client_body {
-	bool begun;          /* BODY was told */
 	bool line_start;     /* the next octet begins a line */
 	bool cr;             /* a CR was taken, and what follows it is not known yet */
 	bool ending;         /* the caller's last octet was taken */
