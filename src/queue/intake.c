@@ -256,6 +256,8 @@ static void start_groups(struct accept *a, bool ok, spool_id id)
 			deliver_start(a->q, g->place, &g->e, a->bytes);
 		else if (g->place)
 			schedule_done(g->place);
+		else if (ok && !a->q->stopping && g->e.due > a->m.now)
+			schedule_note_due(a->q, g->e.due);
 		else if (ok && !a->q->stopping)
 			schedule_arrived(a->q, g->dest);
 	}
@@ -348,6 +350,8 @@ static void submit_to_spool(struct intake_peer *p, struct stream *s, struct acce
 		g->place = schedule_reserve(q, g->dest);
 		lease[i] = g->place != NULL;
 		any = any || lease[i];
+		if (!g->place)
+			g->e.due = schedule_first_due(q, g->dest, a->m.now);
 		envelopes[i] = g->e;
 	}
 	if (any && s->is_small)

@@ -121,11 +121,7 @@ static int64_t next_due(struct delivery *d)
 	if (d->chosen_n < d->env.n)
 		return now; /* some were not tried: they go another way now */
 	if (d->put_off) {
-		wait = d->dest->blocked_until - now;
-		if (wait < 1000)
-			wait = 1000; /* the pause ended while it was put off */
-		/* spread, so that they do not come back as one; their destination's answer would make all due anyway */
-		due = now + wait + (int64_t)env_random_below(q->env, (uint64_t)sooner(60000, wait / 4) + 1);
+		due = schedule_after_pause(q, d->dest);
 	} else if (d->lost) {
 		due = now;
 		if (d->env.lost > 1) {

@@ -203,6 +203,26 @@ struct dest *schedule_reserve(struct queue *q, struct view name)
 	return d;
 }
 
+#define PAUSE_LEAST 1000   /* ms: the pause may just have ended */
+#define SPREAD_MOST 60000  /* ms; the destination's answer makes all due anyway */
+
+int64_t schedule_after_pause(struct queue *q, const struct dest *d)
+{
+	int64_t now = queue_now(q), wait = d->blocked_until - now, spread;
+
+	if (wait < PAUSE_LEAST)
+		wait = PAUSE_LEAST;
+	spread = wait / 4 < SPREAD_MOST ? wait / 4 : SPREAD_MOST;
+	return now + wait + (int64_t)env_random_below(q->env, (uint64_t)spread + 1);
+}
+
+int64_t schedule_first_due(struct queue *q, struct view name, int64_t now)
+{
+	const struct dest *d = find(q, name);
+
+	return d && blocked(d) ? schedule_after_pause(q, d) : now;
+}
+
 void schedule_arrived(struct queue *q, struct view name)
 {
 	struct dest *d = find_or_make(q, name);

@@ -33,6 +33,8 @@ void schedule_reload(struct queue *);  /* other next hops, other windows: forget
 
 /* A place for a delivery right now, or NULL: the destination fails, is full, has older mail waiting, or has no peer. */
 struct dest *schedule_reserve(struct queue *, struct view dest);
+/* When mail that comes now is due: at once, or after the pause of a failing destination (no need to put it off then). */
+int64_t schedule_first_due(struct queue *, struct view dest, int64_t now);
 /* Due mail for dest came into the spool. */
 void schedule_arrived(struct queue *, struct view dest);
 /* Mail was put into the spool that becomes due at `due` (wall ms). */
@@ -58,6 +60,8 @@ int64_t schedule_pause(struct queue *, uint32_t n);
 const struct dest *schedule_find(const struct queue *, struct view dest);
 /* Calls visit for every destination that is busy or fails. */
 void schedule_each_busy(const struct queue *, void (*visit)(void *arg, const struct dest *), void *arg);
+/* After the pause of a blocked destination, spread, so that its mail does not come back as one. */
+int64_t schedule_after_pause(struct queue *, const struct dest *);
 /* The operator flushed: ends the back-off of one destination (empty: of all). */
 void schedule_unblock(struct queue *, struct view dest);
 

@@ -71,6 +71,7 @@ struct harness {
 	char log_text[1 << 20];
 };
 
+extern int harness_busy; /* the harness itself works: its memory does not fail */
 struct harness *harness_new(const char *more_conf);
 struct harness *harness_new_with(const char *more_conf, int extra_fd);
 /* On the disk, with the spool's own thread and the machine's clock. */
