@@ -43,7 +43,7 @@ static inline struct view view_slice(struct view v, size_t from, size_t to)
 		to = v.n;
 	if (from > to)
 		from = to;
-	return (struct view){ v.p + from, to - from };
+	return (struct view){ from ? v.p + from : v.p, to - from }; /* v.p may be NULL; NULL + 0 is undefined in C */
 }
 
 /* Index of the first c, or v.n when there is none. */

@@ -356,8 +356,9 @@ static void take_credit(struct peer *p, struct view payload, const char **bad)
 	d = of_stream(p, m.stream);
 	if (!d)
 		return; /* it may have been aborted while the credit was under way */
-	if (m.bytes > WIRE_BODY_WINDOW || d->credit + m.bytes > WIRE_BODY_WINDOW) {
-		*bad = "more credit than was used";
+	/* a peer that has decided may grant all the rest at once, to have the body out of the way */
+	if (d->credit + m.bytes > d->e.body_size + WIRE_BODY_WINDOW) {
+		*bad = "more credit than the message could use";
 		return;
 	}
 	d->credit += m.bytes;
