@@ -26,6 +26,6 @@ const char *mail_date_text(int64_t wall_ms, char to[MAIL_DATE_SIZE])
 	month = mp < 10 ? mp + 3 : mp - 9;
 	year = (int64_t)year_of_era + era * 400 + (month <= 2);
 	snprintf(to, MAIL_DATE_SIZE, "%.3s, %u %.3s %04u %02u:%02u:%02u +0000", days + day % 7 * 3, mday % 100,
-	         months + (month - 1) % 12 * 3, (unsigned)(year % 10000), sec / 3600 % 24, sec / 60 % 60, sec % 60);
+		 months + (month - 1) % 12 * 3, (unsigned)(year % 10000), sec / 3600 % 24, sec / 60 % 60, sec % 60);
 	return to;
 }

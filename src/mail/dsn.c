@@ -156,13 +156,14 @@ static void put_header(struct writer *w, bool high)
 	put_clean(w, d->host, 255);
 	w->ok = w->ok && buf_addf(w->out, ">\r\nSubject: %s\r\n", subject(d->action));
 	put(w, VIEW("Auto-Submitted: auto-replied\r\n")); /* RFC 3834 5: no machine shall answer this */
-	w->ok = w->ok && buf_addf(w->out,
-		"MIME-Version: 1.0\r\n"
-		"Content-Type: multipart/report; report-type=%s;\r\n"
-		"\tboundary=\"%s\"\r\n"
-		"Content-Transfer-Encoding: %s\r\n\r\n"
-		"This is a report in MIME format.\r\n\r\n",
-		d->utf8 ? "global-delivery-status" : "delivery-status", w->boundary, high ? "8bit" : "7bit");
+	w->ok = w->ok &&
+		buf_addf(w->out,
+			 "MIME-Version: 1.0\r\n"
+			 "Content-Type: multipart/report; report-type=%s;\r\n"
+			 "\tboundary=\"%s\"\r\n"
+			 "Content-Transfer-Encoding: %s\r\n\r\n"
+			 "This is a report in MIME format.\r\n\r\n",
+			 d->utf8 ? "global-delivery-status" : "delivery-status", w->boundary, high ? "8bit" : "7bit");
 }
 
 /* ---- the part for humans ---- */
@@ -190,8 +191,10 @@ static void put_human(struct writer *w, bool high)
 	char date[MAIL_DATE_SIZE];
 	size_t i;
 
-	w->ok = w->ok && buf_addf(w->out, "--%s\r\nContent-Type: text/plain; charset=%s\r\nContent-Transfer-Encoding: %s\r\n\r\n",
-	                          w->boundary, d->utf8 ? "utf-8" : "us-ascii", high ? "8bit" : "7bit");
+	w->ok = w->ok &&
+		buf_addf(w->out,
+			 "--%s\r\nContent-Type: text/plain; charset=%s\r\nContent-Transfer-Encoding: %s\r\n\r\n",
+			 w->boundary, d->utf8 ? "utf-8" : "us-ascii", high ? "8bit" : "7bit");
 	put(w, VIEW("This is the mail system at "));
 	put_clean(w, d->host, 255);
 	put(w, VIEW(".\r\n\r\n"));
@@ -214,10 +217,13 @@ static void put_human(struct writer *w, bool high)
 			put_folded(w, 8, r->text.n ? r->text : VIEW("(no words)"));
 		}
 		if (r->action == MAIL_DSN_DELAYED && r->retry_until)
-			w->ok = w->ok && buf_addf(w->out, "    Tried until %s\r\n", mail_date_text(r->retry_until, date));
+			w->ok = w->ok &&
+				buf_addf(w->out, "    Tried until %s\r\n", mail_date_text(r->retry_until, date));
 	}
-	w->ok = w->ok && buf_addf(w->out, "\r\nThe message was accepted here on %s\r\nand has the queue id %016" PRIx64 ".\r\n\r\n",
-	                          mail_date_text(d->arrival, date), d->id);
+	w->ok = w->ok &&
+		buf_addf(w->out,
+			 "\r\nThe message was accepted here on %s\r\nand has the queue id %016" PRIx64 ".\r\n\r\n",
+			 mail_date_text(d->arrival, date), d->id);
 }
 
 /* ---- the part for machines: RFC 3464 2.2 and 2.3 ---- */
@@ -267,8 +273,10 @@ static void put_machine(struct writer *w, bool high)
 	const struct mail_dsn *d = w->d;
 	size_t i;
 
-	w->ok = w->ok && buf_addf(w->out, "--%s\r\nContent-Type: message/%sdelivery-status\r\nContent-Transfer-Encoding: %s\r\n\r\n",
-	                          w->boundary, d->utf8 ? "global-" : "", high ? "8bit" : "7bit");
+	w->ok = w->ok &&
+		buf_addf(w->out,
+			 "--%s\r\nContent-Type: message/%sdelivery-status\r\nContent-Transfer-Encoding: %s\r\n\r\n",
+			 w->boundary, d->utf8 ? "global-" : "", high ? "8bit" : "7bit");
 	if (d->envid.n) { /* RFC 3464 2.2.1 */
 		put(w, VIEW("Original-Envelope-Id: "));
 		put_clean(w, d->envid, MAIL_DSN_TEXT_MAX);
@@ -314,18 +322,18 @@ static struct view returned(const struct mail_dsn *d)
 	mail_scan_bytes(&scan, d->original);
 	mail_scan_end(&scan);
 	return view_slice(d->original, 0,
-	                  scan.header_end < MAIL_DSN_HEADER_MAX ? (size_t)scan.header_end : MAIL_DSN_HEADER_MAX);
+			  scan.header_end < MAIL_DSN_HEADER_MAX ? (size_t)scan.header_end : MAIL_DSN_HEADER_MAX);
 }
 
 static void put_returned(struct writer *w, struct view v, bool whole)
 {
 	const struct mail_dsn *d = w->d;
 	const char *type = whole ? (d->utf8 ? "message/global" : "message/rfc822")
-	                         : (d->utf8 ? "message/global-headers" : "text/rfc822-headers");
+				 : (d->utf8 ? "message/global-headers" : "text/rfc822-headers");
 
 	/* RFC 6522 3: third part; RFC 2046 5.2.1 lets message/rfc822 be 7bit or 8bit only */
-	w->ok = w->ok && buf_addf(w->out, "--%s\r\nContent-Type: %s\r\nContent-Transfer-Encoding: %s\r\n\r\n", w->boundary, type,
-	                          has_high(v) ? "8bit" : "7bit");
+	w->ok = w->ok && buf_addf(w->out, "--%s\r\nContent-Type: %s\r\nContent-Transfer-Encoding: %s\r\n\r\n",
+				  w->boundary, type, has_high(v) ? "8bit" : "7bit");
 	put(w, v);
 	if (v.n && v.p[v.n - 1] != '\n')
 		put(w, VIEW("\r\n"));

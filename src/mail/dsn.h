@@ -16,9 +16,10 @@
 #include "base/buf.h"
 #include "base/view.h"
 
-#define MAIL_DSN_FULL_MAX (128u * 1024)  /* of an original: enough to know it by; a bounce must not double the traffic */
+#define MAIL_DSN_FULL_MAX (128u * 1024)  /* of an original: enough to know it by; a bounce must not double the traffic \
+					  */
 #define MAIL_DSN_HEADER_MAX (64u * 1024) /* of a header: longer ones are attacks */
-#define MAIL_DSN_TEXT_MAX 900            /* of a remote's words: a line of RFC 5322 2.1.1 may hold 998 */
+#define MAIL_DSN_TEXT_MAX   900          /* of a remote's words: a line of RFC 5322 2.1.1 may hold 998 */
 
 enum mail_dsn_action {
 	MAIL_DSN_FAILED = 1,
@@ -32,28 +33,28 @@ struct mail_dsn_rcpt {
 	struct view address;
 	struct view orcpt_type, orcpt; /* decoded; empty: not said, and then not reported */
 	enum mail_dsn_action action;
-	uint16_t status[3];            /* RFC 3463; zeros: chosen by action */
-	struct view remote;            /* host that spoke; empty: none did */
-	uint16_t code;                 /* its reply; 0: none */
-	struct view text;              /* its words, or ours */
-	bool local;                    /* the words are ours */
-	int64_t last_attempt;          /* ms since the epoch; 0: none */
-	int64_t retry_until;           /* DELAYED: when we give up */
+	uint16_t status[3];   /* RFC 3463; zeros: chosen by action */
+	struct view remote;   /* host that spoke; empty: none did */
+	uint16_t code;        /* its reply; 0: none */
+	struct view text;     /* its words, or ours */
+	bool local;           /* the words are ours */
+	int64_t last_attempt; /* ms since the epoch; 0: none */
+	int64_t retry_until;  /* DELAYED: when we give up */
 };
 
 struct mail_dsn {
-	enum mail_dsn_action action;   /* of the report; DELIVERED and RELAYED may be mixed */
-	struct view host;              /* our name: Reporting-MTA, domain of From and Message-ID */
-	struct view sender;            /* who gets the report */
-	struct view envid;             /* decoded; empty: not said */
-	uint64_t id;                   /* of the original, for the human */
-	uint64_t nonce;                /* random: boundary and Message-ID */
-	int64_t arrival, now;          /* ms since the epoch */
-	bool utf8;                     /* the original was SMTPUTF8: the forms of RFC 6533 */
+	enum mail_dsn_action action; /* of the report; DELIVERED and RELAYED may be mixed */
+	struct view host;            /* our name: Reporting-MTA, domain of From and Message-ID */
+	struct view sender;          /* who gets the report */
+	struct view envid;           /* decoded; empty: not said */
+	uint64_t id;                 /* of the original, for the human */
+	uint64_t nonce;              /* random: boundary and Message-ID */
+	int64_t arrival, now;        /* ms since the epoch */
+	bool utf8;                   /* the original was SMTPUTF8: the forms of RFC 6533 */
 	const struct mail_dsn_rcpt *rcpts;
 	size_t n;
-	struct view original;          /* the whole original, or its beginning with all of its header */
-	bool whole;                    /* original is whole and shall be returned whole (RET=FULL) */
+	struct view original; /* the whole original, or its beginning with all of its header */
+	bool whole;           /* original is whole and shall be returned whole (RET=FULL) */
 };
 
 /* has_8bit: the report holds octets above 127 and so needs 8BITMIME at its next hop. */

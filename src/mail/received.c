@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-#define COLUMNS 78   /* RFC 5322 2.1.1: SHOULD be no more */
+#define COLUMNS  78  /* RFC 5322 2.1.1: SHOULD be no more */
 #define TEXT_MAX 320 /* of one foreign text: the longest address (RFC 5321 4.5.3.1: 64 + 1 + 255) */
 
 struct writer {
@@ -54,7 +54,7 @@ static void word(struct writer *w, struct view v)
 
 /* before + cleaned text + behind as one word. */
 static void foreign(struct writer *w, const char *before, struct view v, const char *behind,
-                    char (*cleaner)(char, bool))
+		    char (*cleaner)(char, bool))
 {
 	char text[TEXT_MAX + 16];
 	size_t i, n;

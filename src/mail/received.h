@@ -13,16 +13,17 @@
 #define MAIL_RECEIVED_MAX 3072
 
 struct mail_received {
-	struct view hello;     /* the name said in EHLO, HELO or LHLO, in this epoch; empty: unknown */
-	struct view address;   /* the client's, as text: "192.0.2.1", "2001:db8::1"; empty: a local submission */
-	struct view by;        /* our name */
-	struct view with;      /* "ESMTPS" ... */
-	struct view id;        /* the message's id or empty */
-	struct view recipient; /* only when there is exactly one; else empty: others must not be revealed (RFC 5321 7.2) */
+	struct view hello;   /* the name said in EHLO, HELO or LHLO, in this epoch; empty: unknown */
+	struct view address; /* the client's, as text: "192.0.2.1", "2001:db8::1"; empty: a local submission */
+	struct view by;      /* our name */
+	struct view with;    /* "ESMTPS" ... */
+	struct view id;      /* the message's id or empty */
+	struct view
+		recipient; /* only when there is exactly one; else empty: others must not be revealed (RFC 5321 7.2) */
 	struct view tls_protocol, tls_cipher; /* "TLSv1.3", "TLS_AES_256_GCM_SHA384"; empty: clear */
-	unsigned tls_bits;     /* 0: not said */
+	unsigned tls_bits;                    /* 0: not said */
 	struct view tls_verify; /* what is known of the client's certificate: "no client certificate", ... */
-	bool utf8;             /* the message is SMTPUTF8: names and addresses keep their octets above 127 (RFC 6531 3.7.3) */
+	bool utf8; /* the message is SMTPUTF8: names and addresses keep their octets above 127 (RFC 6531 3.7.3) */
 	int64_t wall_ms;
 };
 

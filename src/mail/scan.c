@@ -7,17 +7,20 @@ enum state {
 	AT_START = 0, /* of a line; zero, so that a zeroed struct starts here */
 	AT_CR,        /* CR at the start of a line */
 	IN_NAME,
-	IN_BLANKS,    /* between name and colon */
-	IN_VALUE      /* up to the line's end */
+	IN_BLANKS, /* between name and colon */
+	IN_VALUE   /* up to the line's end */
 };
 
 static const struct {
 	const char *name;
 	enum mail_field field;
 } known[] = {
-	{ "received", MAIL_FIELD_RECEIVED },   { "return-path", MAIL_FIELD_RETURN_PATH },
-	{ "delivered-to", MAIL_FIELD_DELIVERED_TO }, { "date", MAIL_FIELD_DATE },
-	{ "message-id", MAIL_FIELD_MESSAGE_ID }, { "subject", MAIL_FIELD_SUBJECT },
+	{ "received", MAIL_FIELD_RECEIVED },
+	{ "return-path", MAIL_FIELD_RETURN_PATH },
+	{ "delivered-to", MAIL_FIELD_DELIVERED_TO },
+	{ "date", MAIL_FIELD_DATE },
+	{ "message-id", MAIL_FIELD_MESSAGE_ID },
+	{ "subject", MAIL_FIELD_SUBJECT },
 	{ "from", MAIL_FIELD_FROM },
 };
 
@@ -89,8 +92,7 @@ static void step(struct mail_scan *s, unsigned char c)
 		} else
 			end_header(s, s->line); /* no field: the body has begun without an empty line */
 		return;
-	case IN_VALUE:
-		return;
+	case IN_VALUE: return;
 	}
 }
 

@@ -1,9 +1,9 @@
 /* scan.h - what a header says, seen while a message passes.
  *
- * Feed the octets of a message in pieces of any size; the scan counts Received lines (RFC 5321 6.3: the loop detection),
- * notes which other fields are there, and finds where the header ends.  It needs no memory beyond the struct and never
- * fails; a zeroed struct is the start.  Field names are compared without case (RFC 5322 1.2.2); blanks between name and
- * colon are taken (RFC 5322 4.5.8).  A line that is no field ends the header, as the empty line does.
+ * Feed the octets of a message in pieces of any size; the scan counts Received lines (RFC 5321 6.3: the loop
+ * detection), notes which other fields are there, and finds where the header ends.  It needs no memory beyond the
+ * struct and never fails; a zeroed struct is the start.  Field names are compared without case (RFC 5322 1.2.2); blanks
+ * between name and colon are taken (RFC 5322 4.5.8).  A line that is no field ends the header, as the empty line does.
  */
 #ifndef MAIL_SCAN_H
 #define MAIL_SCAN_H
@@ -23,8 +23,8 @@ enum mail_field {
 #define MAIL_SCAN_NAME 13
 
 struct mail_scan {
-	uint32_t received;   /* Received fields so far */
-	unsigned fields;     /* bits of enum mail_field */
+	uint32_t received; /* Received fields so far */
+	unsigned fields;   /* bits of enum mail_field */
 	bool header_done;
 	uint64_t header_end; /* when done: octets of the header, without the empty line */
 	uint64_t body_start; /* when done: offset of the first octet of the body */

@@ -11,8 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define LIST_RCPTS 10       /* recipients of an envelope in `list` */
-#define STATUS_DESTS 100    /* destinations in `status` */
+#define LIST_RCPTS   10  /* recipients of an envelope in `list` */
+#define STATUS_DESTS 100 /* destinations in `status` */
 #define LIST_DEFAULT UINT64_MAX
 
 static void fail(struct client *c, const char *why)
@@ -38,8 +38,9 @@ static json_t *rcpts_json(const struct queue_envelope *env, uint32_t most)
 	for (i = 0; i < env->n && i < most; i++) {
 		const struct queue_rcpt *r = &env->rcpts[i];
 
-		json_array_append_new(list, json_pack("{s:o, s:i, s:o, s:o, s:I}", "address", client_text(r->address), "code", r->last.code, "text",
-			client_text(r->last.text), "remote", client_text(r->last.remote), "last", (json_int_t)r->last.when));
+		json_array_append_new(list, json_pack("{s:o, s:i, s:o, s:o, s:I}", "address", client_text(r->address),
+						      "code", r->last.code, "text", client_text(r->last.text), "remote",
+						      client_text(r->last.remote), "last", (json_int_t)r->last.when));
 	}
 	return list;
 }
@@ -64,10 +65,11 @@ static json_t *envelope_json(struct client *c, const struct spool_envelope *e, u
 	arena_init(&arena, &alloc_libc, DELIVER_ARENA_MAX);
 	if (queue_envelope_decode(e->data, &env, &arena)) /* shown all the same: the operator must see what is wrong */
 		env = (struct queue_envelope){ .sender = VIEW("?"), .n = 0 };
-	o = json_pack("{s:o, s:i, s:o, s:s, s:o, s:I, s:i, s:I, s:I, s:I, s:i, s:o}", "id", id_json(e->id), "slot", (int)e->slot, "dest",
-		client_text(e->dest), "state", state_of(c->q, e, &env), "sender", client_text(env.sender), "size", (json_int_t)e->body_size,
-		"attempts", (int)e->attempts, "due", (json_int_t)e->due, "created", (json_int_t)e->created, "expires",
-		(json_int_t)e->expires, "nrcpt", (int)env.n, "recipients", rcpts_json(&env, most));
+	o = json_pack("{s:o, s:i, s:o, s:s, s:o, s:I, s:i, s:I, s:I, s:I, s:i, s:o}", "id", id_json(e->id), "slot",
+		      (int)e->slot, "dest", client_text(e->dest), "state", state_of(c->q, e, &env), "sender",
+		      client_text(env.sender), "size", (json_int_t)e->body_size, "attempts", (int)e->attempts, "due",
+		      (json_int_t)e->due, "created", (json_int_t)e->created, "expires", (json_int_t)e->expires, "nrcpt",
+		      (int)env.n, "recipients", rcpts_json(&env, most));
 	arena_free(&arena);
 	return o;
 }
@@ -112,9 +114,11 @@ static void put_waiting(struct queue *q, struct buf *b, const struct spool_envel
 	if (by != ROUTE_BY_QUEUE && !deliver_pick_peer(q, by == ROUTE_BY_LOCAL ? ROLE_LOCAL : ROLE_SEND))
 		buf_addf(b, "It is due, but the role %s is not running", by == ROUTE_BY_LOCAL ? "local" : "send");
 	else if (d && d->in_flight >= d->window)
-		buf_addf(b, "It waits its turn: %u deliveries to its destination are in flight, the most it gets now", d->in_flight);
+		buf_addf(b, "It waits its turn: %u deliveries to its destination are in flight, the most it gets now",
+			 d->in_flight);
 	else if (q->schedule.in_flight >= q->conf->global.deliveries)
-		buf_addf(b, "It waits its turn: %u deliveries are in flight, the most that `deliveries` allows", q->schedule.in_flight);
+		buf_addf(b, "It waits its turn: %u deliveries are in flight, the most that `deliveries` allows",
+			 q->schedule.in_flight);
 	else
 		buf_addf(b, "It is due and will be tried at once");
 }
@@ -129,11 +133,13 @@ static void put_why(struct queue *q, struct buf *b, const struct spool_envelope 
 	else if (d && d->in_flight && deliver_is_active(q, e->id, e->slot))
 		buf_addf(b, "It is being delivered right now");
 	else if (d && d->blocked_until > now) {
-		buf_addf(b, "Its destination failed %u time%s in a row and is tried again in ", d->failures, d->failures == 1 ? "" : "s");
+		buf_addf(b, "Its destination failed %u time%s in a row and is tried again in ", d->failures,
+			 d->failures == 1 ? "" : "s");
 		put_time(b, d->blocked_until - now);
 		put_words(b, env);
 	} else if (e->due > now) {
-		buf_addf(b, "It was tried %u time%s; the next attempt is in ", e->attempts, e->attempts == 1 ? "" : "s");
+		buf_addf(b, "It was tried %u time%s; the next attempt is in ", e->attempts,
+			 e->attempts == 1 ? "" : "s");
 		put_time(b, e->due - now);
 		put_words(b, env);
 	} else {
@@ -158,8 +164,8 @@ static json_t *why_json(struct client *c, const struct spool_envelope *e)
 		buf_addf(&text, "Its record cannot be read; it is kept on hold.");
 	else
 		put_why(c->q, &text, e, &env);
-	o = json_pack("{s:o, s:i, s:o, s:o, s:I}", "id", id_json(e->id), "slot", (int)e->slot, "dest", client_text(e->dest), "why",
-		client_text(buf_view(&text)), "next", (json_int_t)next);
+	o = json_pack("{s:o, s:i, s:o, s:o, s:I}", "id", id_json(e->id), "slot", (int)e->slot, "dest",
+		      client_text(e->dest), "why", client_text(buf_view(&text)), "next", (json_int_t)next);
 	buf_free(&text);
 	arena_free(&arena);
 	return o;
@@ -181,7 +187,7 @@ static void header_read(void *arg, enum spool_status status, struct view bytes)
 	mail_scan_bytes(&scan, bytes);
 	mail_scan_end(&scan);
 	client_put(c, json_pack("{s:b, s:I, s:o}", "ok", 1, "n", (json_int_t)c->n, "header",
-		client_text(view_slice(bytes, 0, (size_t)scan.header_end))));
+				client_text(view_slice(bytes, 0, (size_t)scan.header_end))));
 	client_finish(c);
 }
 
@@ -252,7 +258,8 @@ static void begin_list(struct client *c, enum client_task task)
 
 	c->task = task;
 	c->n = 0;
-	c->max = json_is_integer(max) && json_integer_value(max) >= 0 ? (uint64_t)json_integer_value(max) : LIST_DEFAULT;
+	c->max =
+		json_is_integer(max) && json_integer_value(max) >= 0 ? (uint64_t)json_integer_value(max) : LIST_DEFAULT;
 	c->after_id = 0;
 	c->after_slot = 0;
 	if (task != CLIENT_LIST) {
@@ -271,7 +278,8 @@ static void begin_list(struct client *c, enum client_task task)
 
 static void emit(struct client *c, uint64_t n)
 {
-	struct event_field fields[] = { F_ID("id", c->id), F_VIEW("dest", c->dest), F_U64("n", n), F_U64("uid", c->uid) };
+	struct event_field fields[] = { F_ID("id", c->id), F_VIEW("dest", c->dest), F_U64("n", n),
+					F_U64("uid", c->uid) };
 
 	events_emit(c->q->events, c->event, fields, sizeof fields / sizeof fields[0]);
 }
@@ -308,7 +316,8 @@ static void begin_counted(struct client *c, enum event event)
 	c->task = CLIENT_COUNTED;
 	c->event = event;
 	if (!c->id && !c->dest.n && event != EVENT_FLUSHED && !(all && event != EVENT_DELETED)) {
-		fail(c, event == EVENT_DELETED ? "an id or a dest is wanted" : "an id, a dest, or \"all\": true is wanted");
+		fail(c, event == EVENT_DELETED ? "an id or a dest is wanted"
+					       : "an id, a dest, or \"all\": true is wanted");
 		return;
 	}
 	c->pending = true;
@@ -328,10 +337,12 @@ static json_t *spool_json(struct queue *q)
 	struct spool_stats s;
 
 	spool_get_stats(q->spool, &s);
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i}", "messages", (json_int_t)s.messages, "envelopes",
-		(json_int_t)s.envelopes, "held", (json_int_t)s.held, "in_flight", (json_int_t)s.in_flight, "segments", (json_int_t)s.segments,
-		"bytes_live", (json_int_t)s.bytes_live, "bytes_total", (json_int_t)s.bytes_total, "commits", (json_int_t)s.commits, "syncs",
-		(json_int_t)s.syncs, "oldest", (json_int_t)s.oldest, "pressure", (int)spool_pressure(q->spool));
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i}", "messages", (json_int_t)s.messages,
+			 "envelopes", (json_int_t)s.envelopes, "held", (json_int_t)s.held, "in_flight",
+			 (json_int_t)s.in_flight, "segments", (json_int_t)s.segments, "bytes_live",
+			 (json_int_t)s.bytes_live, "bytes_total", (json_int_t)s.bytes_total, "commits",
+			 (json_int_t)s.commits, "syncs", (json_int_t)s.syncs, "oldest", (json_int_t)s.oldest,
+			 "pressure", (int)spool_pressure(q->spool));
 }
 
 static json_t *counters_json(struct queue *q)
@@ -353,8 +364,10 @@ static void add_dest(void *arg, const struct dest *d)
 	json_t *list = arg;
 
 	if (json_array_size(list) < STATUS_DESTS)
-		json_array_append_new(list, json_pack("{s:o, s:i, s:i, s:i, s:I}", "dest", client_text(dest_name(d)), "in_flight",
-			(int)d->in_flight, "window", (int)d->window, "failures", (int)d->failures, "retry", (json_int_t)d->blocked_until));
+		json_array_append_new(list,
+				      json_pack("{s:o, s:i, s:i, s:i, s:I}", "dest", client_text(dest_name(d)),
+						"in_flight", (int)d->in_flight, "window", (int)d->window, "failures",
+						(int)d->failures, "retry", (json_int_t)d->blocked_until));
 }
 
 static json_t *super_json(struct view json)
@@ -400,7 +413,8 @@ static void begin_super(struct client *c, enum wire_control_command command)
 
 static bool put_gauge(struct buf *b, const char *name, const char *help, uint64_t v)
 {
-	return buf_addf(b, "# HELP postrider_%s %s\n# TYPE postrider_%s gauge\npostrider_%s %" PRIu64 "\n", name, help, name, name, v);
+	return buf_addf(b, "# HELP postrider_%s %s\n# TYPE postrider_%s gauge\npostrider_%s %" PRIu64 "\n", name, help,
+			name, name, v);
 }
 
 static void prometheus(struct client *c)
@@ -412,12 +426,13 @@ static void prometheus(struct client *c)
 
 	spool_get_stats(q->spool, &s);
 	buf_init(&b, &alloc_libc, CLIENT_OUT_MAX / 2);
-	ok = counters_prometheus(&q->counters, &b) && put_gauge(&b, "queue_messages", "Messages in the queue", s.messages) &&
+	ok = counters_prometheus(&q->counters, &b) &&
+	     put_gauge(&b, "queue_messages", "Messages in the queue", s.messages) &&
 	     put_gauge(&b, "queue_envelopes", "Envelopes (message and destination) in the queue", s.envelopes) &&
 	     put_gauge(&b, "queue_held", "Envelopes on hold", s.held) &&
 	     put_gauge(&b, "queue_in_flight", "Envelopes being delivered or settled", s.in_flight) &&
 	     put_gauge(&b, "queue_oldest_seconds", "Age of the oldest envelope",
-	               s.oldest > 0 && queue_now(q) > s.oldest ? (uint64_t)(queue_now(q) - s.oldest) / 1000 : 0) &&
+		       s.oldest > 0 && queue_now(q) > s.oldest ? (uint64_t)(queue_now(q) - s.oldest) / 1000 : 0) &&
 	     put_gauge(&b, "queue_deliveries", "Deliveries in flight", q->schedule.in_flight) &&
 	     put_gauge(&b, "queue_destinations", "Destinations known", q->schedule.dests.count) &&
 	     put_gauge(&b, "spool_segments", "Segment files", s.segments) &&
@@ -446,7 +461,9 @@ static bool read_id(json_t *o, uint64_t *id)
 	if (!o)
 		return true;
 	for (p = text; p && *p; p++) {
-		int digit = *p >= '0' && *p <= '9' ? *p - '0' : view_lower(*p) >= 'a' && view_lower(*p) <= 'f' ? view_lower(*p) - 'a' + 10 : -1;
+		int digit = *p >= '0' && *p <= '9'                           ? *p - '0'
+			    : view_lower(*p) >= 'a' && view_lower(*p) <= 'f' ? view_lower(*p) - 'a' + 10
+									     : -1;
 
 		if (digit < 0 || p - text >= 16)
 			return false;

@@ -12,14 +12,14 @@
 
 struct report {
 	bool made;
-	uint32_t n;              /* recipients told of */
-	struct buf dest, data;   /* of its envelope */
+	uint32_t n;            /* recipients told of */
+	struct buf dest, data; /* of its envelope */
 	struct spool_envelope e;
 };
 
 struct bounce {
 	struct buf original;
-	bool whole;              /* all of the original was read */
+	bool whole; /* all of the original was read */
 	bool reading;
 	struct report reports[BOUNCE_KINDS];
 };
@@ -48,14 +48,12 @@ static bool is_final(const struct delivery *d)
 static enum mail_dsn_action action_of(const struct delivery *d, uint32_t i)
 {
 	switch (d->results[i].kind) {
-	case WIRE_FAILED:
-		return MAIL_DSN_FAILED;
+	case WIRE_FAILED: return MAIL_DSN_FAILED;
 	case WIRE_DELIVERED:
 		if (is_final(d))
 			return MAIL_DSN_DELIVERED;
 		return d->dsn ? 0 : MAIL_DSN_RELAYED; /* RFC 3461 5.2.2: else the next hop tells */
-	default: /* deferred, or not tried this time */
-		return d->warn ? MAIL_DSN_DELAYED : 0;
+	default: /* deferred, or not tried this time */ return d->warn ? MAIL_DSN_DELAYED : 0;
 	}
 }
 
@@ -128,9 +126,17 @@ static void describe(const struct delivery *d, uint32_t i, enum mail_dsn_action 
 	const struct queue_rcpt *r = &d->env.rcpts[i];
 	const struct queue_last *l = d->results[i].kind ? &d->results[i].last : &r->last;
 
-	*to = (struct mail_dsn_rcpt){ .address = r->address, .orcpt_type = r->orcpt_type, .orcpt = r->orcpt, .action = action,
-		.status = { l->enhanced[0], l->enhanced[1], l->enhanced[2] }, .remote = l->remote, .code = l->code, .text = l->text,
-		.local = l->local, .last_attempt = l->when, .retry_until = d->e.expires };
+	*to = (struct mail_dsn_rcpt){ .address = r->address,
+				      .orcpt_type = r->orcpt_type,
+				      .orcpt = r->orcpt,
+				      .action = action,
+				      .status = { l->enhanced[0], l->enhanced[1], l->enhanced[2] },
+				      .remote = l->remote,
+				      .code = l->code,
+				      .text = l->text,
+				      .local = l->local,
+				      .last_attempt = l->when,
+				      .retry_until = d->e.expires };
 	if (d->results[i].expired) { /* RFC 3463 3.5: X.4.7 delivery time expired */
 		to->status[0] = 4;
 		to->status[1] = 4;
@@ -142,9 +148,15 @@ static bool write_report(struct delivery *d, size_t kind, struct buf *text, bool
 {
 	struct queue *q = d->q;
 	struct bounce *b = d->bounce;
-	struct mail_dsn m = { .host = view_cstr(q->conf->global.hostname), .sender = d->env.sender, .envid = d->env.envid, .id = d->e.id,
-		.nonce = env_random_u64(q->env), .arrival = d->e.created, .now = queue_now(q), .utf8 = d->env.flags & WIRE_SMTPUTF8,
-		.original = buf_view(&b->original) };
+	struct mail_dsn m = { .host = view_cstr(q->conf->global.hostname),
+			      .sender = d->env.sender,
+			      .envid = d->env.envid,
+			      .id = d->e.id,
+			      .nonce = env_random_u64(q->env),
+			      .arrival = d->e.created,
+			      .now = queue_now(q),
+			      .utf8 = d->env.flags & WIRE_SMTPUTF8,
+			      .original = buf_view(&b->original) };
 	struct mail_dsn_rcpt *rcpts = calloc(d->env.n, sizeof *rcpts);
 	enum mail_dsn_action action;
 	uint32_t i;
@@ -159,7 +171,8 @@ static bool write_report(struct delivery *d, size_t kind, struct buf *text, bool
 		m.action = action;
 		describe(d, i, action, &rcpts[m.n++]);
 	}
-	/* RFC 3461 4.3: RET is about failures, other reports return the header; what is binary cannot be a part as it is */
+	/* RFC 3461 4.3: RET is about failures, other reports return the header; what is binary cannot be a part as it
+	 * is */
 	m.whole = kind == 0 && b->whole && d->env.ret != PSMTP_RET_HDRS && !(d->env.flags & WIRE_BINARY);
 	m.rcpts = rcpts;
 	b->reports[kind].n = (uint32_t)m.n;
@@ -173,9 +186,17 @@ static bool address_report(struct delivery *d, struct report *r, uint64_t size, 
 	struct queue *q = d->q;
 	struct queue_rcpt to = { .address = d->env.sender, .notify = PSMTP_NOTIFY_NEVER }; /* RFC 3461 6.1 */
 	bool utf8 = d->env.flags & WIRE_SMTPUTF8;
-	struct intake_message m = { .kind = QUEUE_REPORT, .origin = d->e.id, .session = d->env.session, .client = VIEW("report"),
-		.ret = PSMTP_RET_UNSAID, .rcpts = &to, .n = 1, .size = size, .now = queue_now(q),
-		.flags = (has_8bit ? WIRE_HAS_8BIT : 0) | (utf8 ? WIRE_HAS_UTF8 | WIRE_SMTPUTF8 : 0) };
+	struct intake_message m = { .kind = QUEUE_REPORT,
+				    .origin = d->e.id,
+				    .session = d->env.session,
+				    .client = VIEW("report"),
+				    .ret = PSMTP_RET_UNSAID,
+				    .rcpts = &to,
+				    .n = 1,
+				    .size = size,
+				    .now = queue_now(q),
+				    .flags = (has_8bit ? WIRE_HAS_8BIT : 0) |
+					     (utf8 ? WIRE_HAS_UTF8 | WIRE_SMTPUTF8 : 0) };
 
 	buf_clear(&r->dest);
 	buf_clear(&r->data);
@@ -248,8 +269,8 @@ void bounce_settled(struct delivery *d)
 
 		if (!r->made)
 			continue;
-		EMIT(d->q->events, BOUNCED, F_ID("id", d->e.id), F_ID("session", d->env.session), F_VIEW("to", d->env.sender),
-		     F_U64("nrcpt", r->n), F_STR("kind", words[kind]));
+		EMIT(d->q->events, BOUNCED, F_ID("id", d->e.id), F_ID("session", d->env.session),
+		     F_VIEW("to", d->env.sender), F_U64("nrcpt", r->n), F_STR("kind", words[kind]));
 		if (!d->q->stopping)
 			schedule_arrived(d->q, buf_view(&r->dest));
 	}

@@ -4,8 +4,8 @@
  * delays when nothing was said or DELAY was; successes only when SUCCESS was said and nobody further on will tell.  The
  * null sender never gets one (RFC 3461 6.1: a report is never reported on).  A report has the null sender itself.
  *
- * Use: bounce_wanted; if true bounce_fetch, which calls outcome_commit when the original is at hand; then bounce_news for
- * each attempt at the settle (the spool takes the bodies over even when it refuses).
+ * Use: bounce_wanted; if true bounce_fetch, which calls outcome_commit when the original is at hand; then bounce_news
+ * for each attempt at the settle (the spool takes the bodies over even when it refuses).
  */
 #ifndef QUEUE_BOUNCE_H
 #define QUEUE_BOUNCE_H

@@ -7,9 +7,9 @@
 #include <jansson.h>
 #include <sys/types.h>
 
-#define CLIENT_OUT_MAX (4u * 1024 * 1024) /* of answers: a batch of a list, or the metrics */
-#define CLIENT_BATCH 64                   /* envelopes of one step of a list */
-#define CLIENT_SUPER_WAIT 5000            /* ms for super's answer: then the rest is said without it */
+#define CLIENT_OUT_MAX    (4u * 1024 * 1024) /* of answers: a batch of a list, or the metrics */
+#define CLIENT_BATCH      64                 /* envelopes of one step of a list */
+#define CLIENT_SUPER_WAIT 5000               /* ms for super's answer: then the rest is said without it */
 
 enum client_task { CLIENT_LIST = 1, CLIENT_SHOW, CLIENT_WHY, CLIENT_COUNTED, CLIENT_SUPER };
 
@@ -18,24 +18,24 @@ struct client {
 	struct queue *q;
 	int fd;
 	uid_t uid;
-	uint64_t serial;           /* names it to super */
+	uint64_t serial; /* names it to super */
 	struct loop_watch watch;
-	struct loop_timer timer;   /* for super's answer */
+	struct loop_timer timer; /* for super's answer */
 	struct buf in, out;
-	bool half_closed;          /* it sends nothing more */
-	bool dead;                 /* to be freed when the spool has answered */
-	bool pending;              /* the spool owes a completion */
-	bool pumping;              /* lines are being served, further up the stack */
-	enum client_task task;     /* 0: waits for a request */
+	bool half_closed;      /* it sends nothing more */
+	bool dead;             /* to be freed when the spool has answered */
+	bool pending;          /* the spool owes a completion */
+	bool pumping;          /* lines are being served, further up the stack */
+	enum client_task task; /* 0: waits for a request */
 	/* the request under way */
 	json_t *request;
-	const char *cmd;           /* borrowed from request, as dest */
-	enum event event;          /* COUNTED: what to log */
+	const char *cmd;  /* borrowed from request, as dest */
+	enum event event; /* COUNTED: what to log */
 	struct view dest;
 	uint64_t id, max, n;
 	uint64_t after_id;
 	uint32_t after_slot;
-	bool more;                 /* LIST: the next step waits until the client has read this one */
+	bool more; /* LIST: the next step waits until the client has read this one */
 };
 
 /* One request line.  Sets task while the answer is not complete. */

@@ -82,7 +82,8 @@ void client_put(struct client *c, json_t *o)
 	char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
 
 	if (!text || !buf_add(&c->out, view_cstr(text)) || !buf_add(&c->out, VIEW("\n")))
-		c->half_closed = true; /* an answer that cannot be told whole: the connection ends after what is there */
+		c->half_closed =
+			true; /* an answer that cannot be told whole: the connection ends after what is there */
 	free(text);
 	if (o)
 		json_decref(o);

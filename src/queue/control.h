@@ -1,9 +1,9 @@
 /* control.h - the control socket: operators ask and command the running queue.
  *
  * The protocol, for the client (`postrider queue`, `postrider status`)
- *   A unix stream socket at the setting `control`.  Only root and the uid that Postrider runs as are served (SO_PEERCRED;
- *   nothing that the peer says about itself is believed).  One request is one line, a JSON object; requests are answered
- *   one after the other.  An answer is any number of lines with an "item", then exactly one line with "ok":
+ *   A unix stream socket at the setting `control`.  Only root and the uid that Postrider runs as are served
+ * (SO_PEERCRED; nothing that the peer says about itself is believed).  One request is one line, a JSON object; requests
+ * are answered one after the other.  An answer is any number of lines with an "item", then exactly one line with "ok":
  *     {"item": {...}}
  *     {"ok": true, ...}            or            {"ok": false, "error": "words"}
  *   A request line is at most CONTROL_LINE_MAX octets.  Message ids are strings of 16 hex digits, as in the log; times
@@ -13,12 +13,15 @@
  *   {"cmd": "show", "id": ID}                       items: ENVELOPE with "recipients" of that message; ok line: "n" and
  *                                                   "header": the message's header as it will be sent (cut at 64 KiB)
  *   {"cmd": "why",  "id": ID}                       items: {"id", "slot", "dest", "why": sentence, "next": ms}
- *   {"cmd": "flush"   [, "id": ID] [, "dest": KEY]}  ok line: "n" envelopes made due now; back-off of the destinations ends
- *   {"cmd": "hold"    [, "id": ID] [, "dest": KEY]}  ok line: "n".  Neither id nor dest: everything, said by "all": true
+ *   {"cmd": "flush"   [, "id": ID] [, "dest": KEY]}  ok line: "n" envelopes made due now; back-off of the destinations
+ * ends
+ *   {"cmd": "hold"    [, "id": ID] [, "dest": KEY]}  ok line: "n".  Neither id nor dest: everything, said by "all":
+ * true
  *   {"cmd": "release" [, "id": ID] [, "dest": KEY]}  ok line: "n".  likewise
- *   {"cmd": "delete", "id": ID}  or  "dest": KEY     ok line: "n"; error when what was named is being delivered just now
- *   {"cmd": "status"}     ok line: "super": what super says of the roles, "spool": {messages, envelopes, held, in_flight,
- *                         segments, bytes_live, bytes_total, commits, syncs, oldest, pressure}, "counters": {event: n},
+ *   {"cmd": "delete", "id": ID}  or  "dest": KEY     ok line: "n"; error when what was named is being delivered just
+ * now
+ *   {"cmd": "status"}     ok line: "super": what super says of the roles, "spool": {messages, envelopes, held,
+ * in_flight, segments, bytes_live, bytes_total, commits, syncs, oldest, pressure}, "counters": {event: n},
  *                         "destinations": [{dest, in_flight, window, failures, retry}] (busy or failing, at most 100)
  *   {"cmd": "prometheus"} ok line: "text": the metrics in Prometheus' text format
  *   {"cmd": "reload"}     ok line: "super": what super says
@@ -36,12 +39,12 @@
 
 #include <stdint.h>
 
-#define CONTROL_LINE_MAX (64u * 1024) /* of a request; the longest holds an id and a destination */
-#define CONTROL_CLIENTS_MAX 64        /* at once; an operator's scripts, not a service */
+#define CONTROL_LINE_MAX    (64u * 1024) /* of a request; the longest holds an id and a destination */
+#define CONTROL_CLIENTS_MAX 64           /* at once; an operator's scripts, not a service */
 
 struct queue;
 
-int control_start(struct queue *);  /* watches role->extra_fd; -1: no memory */
+int control_start(struct queue *); /* watches role->extra_fd; -1: no memory */
 void control_stop(struct queue *);
 /* super answered a CONTROL frame. */
 void control_super_done(struct queue *, uint64_t stream, struct view json);

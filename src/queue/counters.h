@@ -1,4 +1,5 @@
-/* counters.h - the counters of all roles' processes, mapped read-only as super hands them over, and their sum as metrics.
+/* counters.h - the counters of all roles' processes, mapped read-only as super hands them over, and their sum as
+ * metrics.
  *
  * The counters of a process that ended are folded into a base, so that a metric never goes back.
  */
@@ -11,11 +12,16 @@
 
 /* Processes whose counters are mapped at once: six roles with an old and a new generation each, and room for restarts;
  * then the oldest of the same role is folded. */
-#define COUNTERS_MAX 32
+#define COUNTERS_MAX   32
 #define COUNTERS_ROLES 10 /* enum role_kind, with room */
 
 struct counters {
-	struct counters_map { const uint64_t *map; size_t size; uint8_t role; uint32_t generation; } maps[COUNTERS_MAX];
+	struct counters_map {
+		const uint64_t *map;
+		size_t size;
+		uint8_t role;
+		uint32_t generation;
+	} maps[COUNTERS_MAX];
 	size_t n;
 	uint64_t base[COUNTERS_ROLES][EVENT_END + 1];
 };

@@ -183,7 +183,8 @@ static void body_read(void *arg, enum spool_status status, struct view bytes)
 		if (!wire_send_DELIVER_ABORT(d->peer->channel, &m))
 			break_peer(d->peer);
 		delivery_leave_peer(d);
-		outcome_unreadable(d, status == SPOOL_OK ? "the body is shorter than it was" : spool_status_name(status));
+		outcome_unreadable(d,
+				   status == SPOOL_OK ? "the body is shorter than it was" : spool_status_name(status));
 		return;
 	}
 	if (send_bytes(d, bytes))
@@ -224,7 +225,8 @@ struct peer *deliver_pick_peer(struct queue *q, enum role_kind kind)
 	for (p = q->peers; p; p = p->next) {
 		if (p->kind != kind || p->broken)
 			continue;
-		if (!best || p->generation > best->generation || (p->generation == best->generation && p->count < best->count))
+		if (!best || p->generation > best->generation ||
+		    (p->generation == best->generation && p->count < best->count))
 			best = p;
 	}
 	return best;
@@ -236,7 +238,9 @@ static bool put_rcpts(struct buf *list, const struct delivery *d)
 
 	for (i = 0; i < d->env.n; i++) {
 		const struct queue_rcpt *r = &d->env.rcpts[i];
-		struct wire_rcpt w = { .address = r->address, .orcpt_type = r->orcpt_type, .orcpt = r->orcpt, .notify = r->notify };
+		struct wire_rcpt w = {
+			.address = r->address, .orcpt_type = r->orcpt_type, .orcpt = r->orcpt, .notify = r->notify
+		};
 
 		if (d->chosen[i] && !wire_rcpt_add(list, &w))
 			return false;
@@ -246,8 +250,15 @@ static bool put_rcpts(struct buf *list, const struct delivery *d)
 
 static bool send_deliver(struct delivery *d)
 {
-	struct wire_DELIVER m = { .stream = d->stream, .id = d->e.id, .dest = d->route, .sender = d->env.sender, .ret = d->env.ret,
-		.envid = d->env.envid, .flags = d->env.flags, .size = d->e.body_size, .attempts = d->e.attempts };
+	struct wire_DELIVER m = { .stream = d->stream,
+				  .id = d->e.id,
+				  .dest = d->route,
+				  .sender = d->env.sender,
+				  .ret = d->env.ret,
+				  .envid = d->env.envid,
+				  .flags = d->env.flags,
+				  .size = d->e.body_size,
+				  .attempts = d->e.attempts };
 	struct buf list;
 	bool ok;
 
@@ -262,11 +273,11 @@ static bool send_deliver(struct delivery *d)
 static void tell_start(struct delivery *d)
 {
 	if (d->env.kind == QUEUE_REPORT && !d->e.attempts)
-		EMIT(d->q->events, REPORT_QUEUED, F_ID("id", d->e.id), F_ID("of", d->env.origin), F_VIEW("to", d->env.rcpts[0].address),
-		     F_VIEW("dest", d->e.dest));
+		EMIT(d->q->events, REPORT_QUEUED, F_ID("id", d->e.id), F_ID("of", d->env.origin),
+		     F_VIEW("to", d->env.rcpts[0].address), F_VIEW("dest", d->e.dest));
 	if (d->env.maybe) /* RFC 1047: none can know; so it is counted */
-		EMIT(d->q->events, MAYBE_DUPLICATE, F_ID("id", d->e.id), F_ID("session", d->env.session), F_VIEW("dest", d->e.dest),
-		     F_U64("nrcpt", d->env.n), F_U64("attempts", d->e.attempts));
+		EMIT(d->q->events, MAYBE_DUPLICATE, F_ID("id", d->e.id), F_ID("session", d->env.session),
+		     F_VIEW("dest", d->e.dest), F_U64("nrcpt", d->env.n), F_U64("attempts", d->e.attempts));
 }
 
 /* No attempt can be made now: the mail is due again. */
@@ -398,7 +409,8 @@ static void peer_frame(void *arg, struct channel *c, uint32_t type, struct view 
 	else
 		bad = "unexpected";
 	if (bad) {
-		EMIT(p->q->events, FRAME_REFUSED, F_STR("peer", role_name(p->kind)), F_STR("frame", wire_name(type)), F_STR("reason", bad));
+		EMIT(p->q->events, FRAME_REFUSED, F_STR("peer", role_name(p->kind)), F_STR("frame", wire_name(type)),
+		     F_STR("reason", bad));
 		break_peer(p);
 	}
 }
@@ -413,8 +425,8 @@ static void drop_peer(struct peer *p)
 		at = &(*at)->next;
 	*at = p->next;
 	while ((d = p->first)) {
-		EMIT(q->events, DELIVERY_LOST, F_ID("id", d->e.id), F_ID("session", d->env.session), F_VIEW("dest", d->e.dest),
-		     F_STR("peer", role_name(p->kind)), F_U64("bytes", d->sent));
+		EMIT(q->events, DELIVERY_LOST, F_ID("id", d->e.id), F_ID("session", d->env.session),
+		     F_VIEW("dest", d->e.dest), F_STR("peer", role_name(p->kind)), F_U64("bytes", d->sent));
 		delivery_leave_peer(d);
 		outcome_lost(d);
 	}

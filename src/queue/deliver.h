@@ -12,7 +12,7 @@
 #include "queue/queue.h"
 
 #define DELIVER_ARENA_MAX (2u * 1024 * 1024) /* a hundred recipients with their texts and results are below 400 KiB */
-#define DELIVER_READ_MAX (64u * 1024)        /* octets of one read of the spool */
+#define DELIVER_READ_MAX  (64u * 1024)       /* octets of one read of the spool */
 
 enum delivery_stage {
 	DELIVERY_RUNNING = 1, /* the peer has it */
@@ -20,37 +20,42 @@ enum delivery_stage {
 };
 
 /* The result of one recipient, kept until it is settled. */
-struct delivery_result { uint8_t kind; bool expired; struct queue_last last; };
+struct delivery_result {
+	uint8_t kind;
+	bool expired;
+	struct queue_last last;
+};
 
 struct delivery {
-	struct map_node node;          /* by stream */
-	struct delivery *prev, *next;  /* on the peer's list, or (next only) among the retries */
+	struct map_node node;         /* by stream */
+	struct delivery *prev, *next; /* on the peer's list, or (next only) among the retries */
 	struct queue *q;
 	struct dest *dest;
-	struct peer *peer;             /* RUNNING only */
+	struct peer *peer; /* RUNNING only */
 	enum delivery_stage stage;
 	uint64_t stream;
 	struct arena arena;
-	struct spool_envelope e;       /* dest and data are in the arena */
-	struct queue_envelope env;     /* in the arena */
-	struct view route;             /* where to, by the configuration of now; usually e.dest */
-	bool *chosen;                  /* recipients that go to route now; the others follow */
+	struct spool_envelope e;   /* dest and data are in the arena */
+	struct queue_envelope env; /* in the arena */
+	struct view route;         /* where to, by the configuration of now; usually e.dest */
+	bool *chosen;              /* recipients that go to route now; the others follow */
 	uint32_t chosen_n;
-	struct queue_bytes *bytes;     /* the body, when it is in memory */
+	struct queue_bytes *bytes; /* the body, when it is in memory */
 	/* the body on its way */
 	uint64_t sent, credit;
 	bool reading, last_sent;
-	bool over;                     /* to be freed once the read under way comes back */
+	bool over; /* to be freed once the read under way comes back */
 	/* the outcome */
 	struct delivery_result *results; /* one for each recipient of env, kind 0: not tried */
 	struct view tls;
 	bool dsn, maybe, put_off, lost, told;
-	bool warn;                     /* the delay warning is owed now */
-	int64_t due;                   /* of what remains */
-	struct bounce *bounce;         /* reports being made */
+	bool warn;             /* the delay warning is owed now */
+	int64_t due;           /* of what remains */
+	struct bounce *bounce; /* reports being made */
 };
 
-/* Takes over the reservation of dest that the caller holds and the in-flight mark of e.  bytes: borrowed, may be NULL. */
+/* Takes over the reservation of dest that the caller holds and the in-flight mark of e.  bytes: borrowed, may be NULL.
+ */
 void deliver_start(struct queue *, struct dest *, const struct spool_envelope *e, struct queue_bytes *bytes);
 
 /* A delivery that only settles (put off, discarded): decoded, no peer.  NULL: memory, or a record that does not decode;

@@ -1,14 +1,15 @@
 /* envelope.c - see envelope.h.
  *
- * version u8, kind u8, origin u64, session u64, flags u32, ret u8, bits u8, lost u8, sender, envid, client, n u32, then n of:
- * notify u8, address, orcpt_type, orcpt, when i64, and if when != 0: code u16, enhanced 3 * u16, local u8, text, remote.
- * A text is u16 length and octets; the length SAME says: as that of the recipient before (a hundred recipients of one
- * refused connection share their words). */
+ * version u8, kind u8, origin u64, session u64, flags u32, ret u8, bits u8, lost u8, sender, envid, client, n u32, then
+ * n of: notify u8, address, orcpt_type, orcpt, when i64, and if when != 0: code u16, enhanced 3 * u16, local u8, text,
+ * remote. A text is u16 length and octets; the length SAME says: as that of the recipient before (a hundred recipients
+ * of one refused connection share their words). */
 #include "queue/envelope.h"
 
 #define VERSION 1
-#define SAME 0xffff
-#define SESSION_TEXT_MAX 4096 /* of the session's texts: sender, envid (RFC 3461 5.4: 100), the client's name and address */
+#define SAME    0xffff
+#define SESSION_TEXT_MAX \
+	4096 /* of the session's texts: sender, envid (RFC 3461 5.4: 100), the client's name and address */
 #define RCPTS_DECODE_MAX 4096 /* more than ever written: an envelope of a broken record must not eat the memory */
 
 enum { BIT_WARNED = 1, BIT_MAYBE = 2 };
@@ -47,14 +48,17 @@ static bool put_rcpt(struct buf *b, const struct queue_rcpt *r, const struct que
 {
 	const struct queue_last *l = &r->last;
 
-	if (!put_number(b, r->notify, 1) || !put_text(b, r->address, QUEUE_ADDRESS_MAX) || !put_text(b, r->orcpt_type, 64) ||
-	    !put_text(b, r->orcpt, QUEUE_ORCPT_MAX) || !put_number(b, (uint64_t)l->when, 8))
+	if (!put_number(b, r->notify, 1) || !put_text(b, r->address, QUEUE_ADDRESS_MAX) ||
+	    !put_text(b, r->orcpt_type, 64) || !put_text(b, r->orcpt, QUEUE_ORCPT_MAX) ||
+	    !put_number(b, (uint64_t)l->when, 8))
 		return false;
 	return !l->when ||
 	       (put_number(b, l->code, 2) && put_number(b, l->enhanced[0], 2) && put_number(b, l->enhanced[1], 2) &&
-	        put_number(b, l->enhanced[2], 2) && put_number(b, l->local, 1) &&
-	        put_shared(b, view_slice(l->text, 0, QUEUE_WORDS_MAX), view_slice(before->text, 0, QUEUE_WORDS_MAX), QUEUE_WORDS_MAX) &&
-	        put_shared(b, view_slice(l->remote, 0, QUEUE_REMOTE_MAX), view_slice(before->remote, 0, QUEUE_REMOTE_MAX), QUEUE_REMOTE_MAX));
+		put_number(b, l->enhanced[2], 2) && put_number(b, l->local, 1) &&
+		put_shared(b, view_slice(l->text, 0, QUEUE_WORDS_MAX), view_slice(before->text, 0, QUEUE_WORDS_MAX),
+			   QUEUE_WORDS_MAX) &&
+		put_shared(b, view_slice(l->remote, 0, QUEUE_REMOTE_MAX),
+			   view_slice(before->remote, 0, QUEUE_REMOTE_MAX), QUEUE_REMOTE_MAX));
 }
 
 bool queue_envelope_encode(struct buf *b, const struct queue_envelope *e)
@@ -64,9 +68,10 @@ bool queue_envelope_encode(struct buf *b, const struct queue_envelope *e)
 
 	if (!put_number(b, VERSION, 1) || !put_number(b, e->kind, 1) || !put_number(b, e->origin, 8) ||
 	    !put_number(b, e->session, 8) || !put_number(b, e->flags, 4) || !put_number(b, e->ret, 1) ||
-	    !put_number(b, (e->warned ? BIT_WARNED : 0) | (e->maybe ? BIT_MAYBE : 0), 1) || !put_number(b, e->lost, 1) ||
-	    !put_text(b, e->sender, SESSION_TEXT_MAX) || !put_text(b, e->envid, SESSION_TEXT_MAX) ||
-	    !put_text(b, e->client, SESSION_TEXT_MAX) || !put_number(b, e->n, 4))
+	    !put_number(b, (e->warned ? BIT_WARNED : 0) | (e->maybe ? BIT_MAYBE : 0), 1) ||
+	    !put_number(b, e->lost, 1) || !put_text(b, e->sender, SESSION_TEXT_MAX) ||
+	    !put_text(b, e->envid, SESSION_TEXT_MAX) || !put_text(b, e->client, SESSION_TEXT_MAX) ||
+	    !put_number(b, e->n, 4))
 		return false;
 	for (i = 0; i < e->n; i++) {
 		if (!put_rcpt(b, &e->rcpts[i], &before))
@@ -79,7 +84,10 @@ bool queue_envelope_encode(struct buf *b, const struct queue_envelope *e)
 
 /* ---- reading ---- */
 
-struct reader { struct view v; bool bad; };
+struct reader {
+	struct view v;
+	bool bad;
+};
 
 static uint64_t get_number(struct reader *r, unsigned octets)
 {

@@ -12,10 +12,10 @@
 /* Recipients of one envelope: every server must take a hundred in a transaction (RFC 5321 4.5.3.1.8), so that one
  * DELIVER is one transaction. */
 #define QUEUE_ENVELOPE_RCPTS 100
-#define QUEUE_ADDRESS_MAX 512 /* octets: 320 (RFC 5321 4.5.3.1), and room for what UTF-8 makes of it */
-#define QUEUE_ORCPT_MAX 512   /* RFC 3461 5.4: 500 octets of xtext */
-#define QUEUE_WORDS_MAX 400   /* of a remote's reply: for the operator and the bounce */
-#define QUEUE_REMOTE_MAX 160
+#define QUEUE_ADDRESS_MAX    512 /* octets: 320 (RFC 5321 4.5.3.1), and room for what UTF-8 makes of it */
+#define QUEUE_ORCPT_MAX      512 /* RFC 3461 5.4: 500 octets of xtext */
+#define QUEUE_WORDS_MAX      400 /* of a remote's reply: for the operator and the bounce */
+#define QUEUE_REMOTE_MAX     160
 
 enum queue_envelope_kind { QUEUE_MAIL = 1, QUEUE_REPORT };
 
@@ -35,13 +35,13 @@ struct queue_rcpt {
 
 struct queue_envelope {
 	enum queue_envelope_kind kind;
-	uint64_t origin;   /* of a report: the message that it tells of; else 0 */
+	uint64_t origin; /* of a report: the message that it tells of; else 0 */
 	uint64_t session;
-	uint32_t flags;    /* enum wire_message_flag */
-	uint8_t ret;       /* enum psmtp_ret, as in BODY_SUBMIT */
-	bool warned;       /* the delay warning was sent */
-	bool maybe;        /* the last attempt may have delivered */
-	uint8_t lost;      /* attempts that ended because the delivering role went away, in a row */
+	uint32_t flags; /* enum wire_message_flag */
+	uint8_t ret;    /* enum psmtp_ret, as in BODY_SUBMIT */
+	bool warned;    /* the delay warning was sent */
+	bool maybe;     /* the last attempt may have delivered */
+	uint8_t lost;   /* attempts that ended because the delivering role went away, in a row */
 	struct view sender, envid, client;
 	struct queue_rcpt *rcpts;
 	uint32_t n;

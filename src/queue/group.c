@@ -13,8 +13,16 @@ static void schedule_of(struct queue *q, const struct intake_message *m, struct 
 
 static bool encode(const struct intake_message *m, struct queue_rcpt *rcpts, uint32_t n, struct buf *data)
 {
-	struct queue_envelope env = { .kind = m->kind, .origin = m->origin, .session = m->session, .flags = m->flags, .ret = m->ret,
-		.sender = m->sender, .envid = m->envid, .client = m->client, .rcpts = rcpts, .n = n };
+	struct queue_envelope env = { .kind = m->kind,
+				      .origin = m->origin,
+				      .session = m->session,
+				      .flags = m->flags,
+				      .ret = m->ret,
+				      .sender = m->sender,
+				      .envid = m->envid,
+				      .client = m->client,
+				      .rcpts = rcpts,
+				      .n = n };
 
 	return queue_envelope_encode(data, &env);
 }
@@ -60,7 +68,7 @@ static struct intake_group *group_for(struct intake_group **first, struct view d
 }
 
 static bool group_all(struct queue *q, const struct intake_message *m, struct arena *arena, struct intake_group **first,
-                      struct buf *dest, struct buf *address, int *n)
+		      struct buf *dest, struct buf *address, int *n)
 {
 	struct intake_group *g;
 	bool rewritten;
@@ -110,7 +118,8 @@ int intake_group(struct queue *q, const struct intake_message *m, struct arena *
 	return ok ? n : -1;
 }
 
-bool intake_envelope_one(struct queue *q, const struct intake_message *m, struct buf *dest, struct buf *data, struct spool_envelope *e)
+bool intake_envelope_one(struct queue *q, const struct intake_message *m, struct buf *dest, struct buf *data,
+			 struct spool_envelope *e)
 {
 	struct queue_rcpt to = m->rcpts[0];
 	struct buf address;

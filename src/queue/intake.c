@@ -14,19 +14,19 @@ struct intake_peer {
 	uint32_t index, generation;
 	struct channel *channel; /* NULL: gone */
 	struct map streams;
-	uint32_t accepting;      /* messages whose accept is under way */
+	uint32_t accepting; /* messages whose accept is under way */
 };
 
 /* A message that comes in. */
 struct stream {
 	struct map_node node;
-	struct spool_body *body;   /* NULL after a failure */
-	uint8_t status;            /* enum wire_done_status: WIRE_DONE_OK until something failed */
-	uint32_t credit;           /* octets that the peer may still send */
-	uint32_t taken;            /* octets taken and not granted again */
+	struct spool_body *body; /* NULL after a failure */
+	uint8_t status;          /* enum wire_done_status: WIRE_DONE_OK until something failed */
+	uint32_t credit;         /* octets that the peer may still send */
+	uint32_t taken;          /* octets taken and not granted again */
 	uint64_t size;
 	struct mail_scan scan;
-	struct buf small;          /* the body so far, while it is small */
+	struct buf small; /* the body so far, while it is small */
 	bool is_small;
 };
 
@@ -220,8 +220,8 @@ static void answer(struct intake_peer *p, uint64_t stream, uint8_t status, uint6
 		wire_send_BODY_DONE(p->channel, &m);
 }
 
-static void refuse(struct intake_peer *p, const struct wire_BODY_SUBMIT *m, uint32_t nrcpt, uint64_t size, uint8_t status,
-                   const char *reason)
+static void refuse(struct intake_peer *p, const struct wire_BODY_SUBMIT *m, uint32_t nrcpt, uint64_t size,
+		   uint8_t status, const char *reason)
 {
 	EMIT(p->q->events, NOT_ACCEPTED, F_ID("session", m->session), F_VIEW("from", m->sender), F_U64("nrcpt", nrcpt),
 	     F_U64("size", size), F_VIEW("client", m->client), F_STR("reason", reason));
@@ -274,11 +274,12 @@ static void accepted(void *arg, enum spool_status status, spool_id id)
 	if (status == SPOOL_OK) {
 		/* first the answer: what follows is our business, the client waits */
 		answer(p, a->stream, WIRE_DONE_OK, id, "");
-		EMIT(q->events, ACCEPTED, F_ID("id", id), F_ID("session", a->m.session), F_VIEW("from", a->m.sender), F_U64("nrcpt", a->m.n),
-		     F_U64("size", a->m.size), F_VIEW("client", a->m.client));
+		EMIT(q->events, ACCEPTED, F_ID("id", id), F_ID("session", a->m.session), F_VIEW("from", a->m.sender),
+		     F_U64("nrcpt", a->m.n), F_U64("size", a->m.size), F_VIEW("client", a->m.client));
 	} else {
-		EMIT(q->events, NOT_ACCEPTED, F_ID("session", a->m.session), F_VIEW("from", a->m.sender), F_U64("nrcpt", a->m.n),
-		     F_U64("size", a->m.size), F_VIEW("client", a->m.client), F_STR("reason", spool_status_name(status)));
+		EMIT(q->events, NOT_ACCEPTED, F_ID("session", a->m.session), F_VIEW("from", a->m.sender),
+		     F_U64("nrcpt", a->m.n), F_U64("size", a->m.size), F_VIEW("client", a->m.client),
+		     F_STR("reason", spool_status_name(status)));
 		answer(p, a->stream, (uint8_t)done_status(status), 0, spool_status_name(status));
 	}
 	start_groups(a, status == SPOOL_OK, id);
@@ -305,10 +306,13 @@ static int copy_rcpts(struct arena *arena, struct view list, struct queue_rcpt *
 	if (!*to)
 		return -1;
 	for (i = 0; i < n && wire_rcpt_next(&list, &r) == 1; i++) {
-		if (!r.address.n || r.address.n > QUEUE_ADDRESS_MAX || r.orcpt.n > QUEUE_ORCPT_MAX || r.orcpt_type.n > 64)
+		if (!r.address.n || r.address.n > QUEUE_ADDRESS_MAX || r.orcpt.n > QUEUE_ORCPT_MAX ||
+		    r.orcpt_type.n > 64)
 			return 0;
-		(*to)[i] = (struct queue_rcpt){ .address = arena_copy(arena, r.address), .orcpt_type = arena_copy(arena, r.orcpt_type),
-			.orcpt = arena_copy(arena, r.orcpt), .notify = r.notify };
+		(*to)[i] = (struct queue_rcpt){ .address = arena_copy(arena, r.address),
+						.orcpt_type = arena_copy(arena, r.orcpt_type),
+						.orcpt = arena_copy(arena, r.orcpt),
+						.notify = r.notify };
 		if (!(*to)[i].address.p || !(*to)[i].orcpt_type.p || !(*to)[i].orcpt.p)
 			return -1;
 	}
@@ -412,11 +416,15 @@ static const char *take_submit(struct intake_peer *p, struct view payload)
 	s = find(p, m.stream);
 	if (!s)
 		return "no such stream";
-	if (m.sender.n > QUEUE_ADDRESS_MAX || m.envid.n > QUEUE_ORCPT_MAX || m.client.n > QUEUE_ORCPT_MAX || m.prefix.n > 4096)
+	if (m.sender.n > QUEUE_ADDRESS_MAX || m.envid.n > QUEUE_ORCPT_MAX || m.client.n > QUEUE_ORCPT_MAX ||
+	    m.prefix.n > 4096)
 		return "a text is too long";
 	mail_scan_end(&s->scan);
 	if (s->status != WIRE_DONE_OK) {
-		refuse(p, &m, 0, s->size, s->status, s->status == WIRE_DONE_FULL ? "full" : s->status == WIRE_DONE_SICK ? "sick" : "again");
+		refuse(p, &m, 0, s->size, s->status,
+		       s->status == WIRE_DONE_FULL   ? "full"
+		       : s->status == WIRE_DONE_SICK ? "sick"
+						     : "again");
 	} else if (s->scan.received > q->conf->global.max_hops) {
 		refuse(p, &m, 0, s->size, WIRE_DONE_LOOP, "loop"); /* RFC 5321 6.3 */
 	} else
@@ -460,7 +468,8 @@ static void peer_frame(void *arg, struct channel *c, uint32_t type, struct view 
 		bad = "unexpected";
 	if (!bad)
 		return;
-	EMIT(p->q->events, FRAME_REFUSED, F_STR("peer", "receive"), F_STR("frame", wire_name(type)), F_STR("reason", bad));
+	EMIT(p->q->events, FRAME_REFUSED, F_STR("peer", "receive"), F_STR("frame", wire_name(type)),
+	     F_STR("reason", bad));
 	end_peer(p);
 }
 

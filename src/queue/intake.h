@@ -1,13 +1,13 @@
 /* intake.h - the one door: a message enters the queue here, from receive or as a report of ours.
  *
  * From receive: BODY_BEGIN, BODY_BYTES under credit, BODY_SUBMIT (or BODY_ABORT), per stream; the answer is BODY_DONE.
- * Every frame is checked; one that cannot be (unknown type, stream begun twice, octets beyond the credit, a list that does
- * not decode) ends the channel and with it its unsubmitted streams.  What fails for reasons of ours (memory, disk) is
- * answered in BODY_DONE as temporary; the rest of such a body is taken and thrown away.  A message with more Received
- * lines than max_hops is a loop (RFC 5321 6.3).
+ * Every frame is checked; one that cannot be (unknown type, stream begun twice, octets beyond the credit, a list that
+ * does not decode) ends the channel and with it its unsubmitted streams.  What fails for reasons of ours (memory, disk)
+ * is answered in BODY_DONE as temporary; the rest of such a body is taken and thrown away.  A message with more
+ * Received lines than max_hops is a loop (RFC 5321 6.3).
  *
- * Recipients are grouped by destination, at most QUEUE_ENVELOPE_RCPTS in one envelope.  A destination with room gets its
- * envelope leased with the accept and delivered from memory as soon as it is durable.
+ * Recipients are grouped by destination, at most QUEUE_ENVELOPE_RCPTS in one envelope.  A destination with room gets
+ * its envelope leased with the accept and delivered from memory as soon as it is durable.
  */
 #ifndef QUEUE_INTAKE_H
 #define QUEUE_INTAKE_H
@@ -17,8 +17,8 @@
 /* Streams of one channel: three times the sessions of the largest listener by default; more is a fault of receive. */
 #define INTAKE_STREAMS_MAX 65536
 /* Recipients of one message: what a frame of 1 MiB can hold at most. */
-#define INTAKE_RCPTS_MAX 20000
-#define INTAKE_ARENA_MAX (8u * 1024 * 1024)
+#define INTAKE_RCPTS_MAX   20000
+#define INTAKE_ARENA_MAX   (8u * 1024 * 1024)
 #define INTAKE_CREDIT_STEP (WIRE_BODY_WINDOW / 4) /* grants are gathered: a frame for each 64 KiB */
 
 /* A message to be queued, whoever sends it. */
@@ -39,14 +39,15 @@ struct intake_group {
 	struct view dest;
 	struct queue_rcpt *rcpts;
 	uint32_t n, room;
-	struct dest *place;       /* reserved: delivered as soon as it is durable */
+	struct dest *place; /* reserved: delivered as soon as it is durable */
 	struct spool_envelope e;
 };
 
 /* Routes and groups; everything is in the arena.  The number of groups, or -1: memory. */
 int intake_group(struct queue *, const struct intake_message *, struct arena *, struct intake_group **first);
 /* For a message of one recipient: its envelope, with its texts in the two buffers. */
-bool intake_envelope_one(struct queue *, const struct intake_message *, struct buf *dest, struct buf *data, struct spool_envelope *);
+bool intake_envelope_one(struct queue *, const struct intake_message *, struct buf *dest, struct buf *data,
+			 struct spool_envelope *);
 
 /* A channel of receive came up. */
 void intake_channel(struct queue *, uint32_t index, uint32_t generation, struct channel *);

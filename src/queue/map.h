@@ -9,8 +9,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct map_node { struct map_node *next; uint64_t key; };
-struct map { struct map_node **slots; size_t mask, count; };
+struct map_node {
+	struct map_node *next;
+	uint64_t key;
+};
+struct map {
+	struct map_node **slots;
+	size_t mask, count;
+};
 
 bool map_put(struct map *, struct map_node *, uint64_t key);
 struct map_node *map_get(const struct map *, uint64_t key);
@@ -20,6 +26,6 @@ void map_remove(struct map *, struct map_node *);   /* must be in the map */
 struct map_node *map_any(const struct map *);
 /* Visits every node; the visitor may not change the map. */
 void map_each(const struct map *, void (*visit)(void *arg, struct map_node *), void *arg);
-void map_free(struct map *);                        /* the table; nodes are their owners' */
+void map_free(struct map *); /* the table; nodes are their owners' */
 
 #endif

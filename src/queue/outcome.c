@@ -10,7 +10,9 @@
 
 static const uint16_t *class_of(uint8_t kind)
 {
-	static const uint16_t classes[][3] = { [WIRE_DELIVERED] = { 2, 0, 0 }, [WIRE_FAILED] = { 5, 0, 0 }, [WIRE_DEFERRED] = { 4, 0, 0 } };
+	static const uint16_t classes[][3] = {
+		[WIRE_DELIVERED] = { 2, 0, 0 }, [WIRE_FAILED] = { 5, 0, 0 }, [WIRE_DEFERRED] = { 4, 0, 0 }
+	};
 
 	return classes[kind];
 }
@@ -30,7 +32,8 @@ static bool keep_result(struct delivery *d, uint32_t i, const struct wire_result
 }
 
 /* The same judgement of ours for all chosen recipients; text is static. */
-static void judge_all(struct delivery *d, uint8_t kind, uint16_t code, uint16_t subject, uint16_t detail, const char *text)
+static void judge_all(struct delivery *d, uint8_t kind, uint16_t code, uint16_t subject, uint16_t detail,
+		      const char *text)
 {
 	uint32_t i;
 
@@ -40,8 +43,12 @@ static void judge_all(struct delivery *d, uint8_t kind, uint16_t code, uint16_t 
 		if (!d->chosen[i])
 			continue;
 		to->kind = kind;
-		to->last = (struct queue_last){ .code = code, .enhanced = { class_of(kind)[0], subject, detail }, .local = true,
-			.when = queue_now(d->q), .text = view_cstr(text), .remote = VIEW("") };
+		to->last = (struct queue_last){ .code = code,
+						.enhanced = { class_of(kind)[0], subject, detail },
+						.local = true,
+						.when = queue_now(d->q),
+						.text = view_cstr(text),
+						.remote = VIEW("") };
 	}
 }
 
@@ -56,8 +63,9 @@ static int64_t delay_of(const struct delivery *d)
 
 static void tell_discarded(struct delivery *d, struct view to, uint32_t n, const char *reason)
 {
-	EMIT(d->q->events, DISCARDED, F_ID("id", d->e.id), F_ID("session", d->env.session), F_VIEW("from", d->env.sender), F_VIEW("to", to),
-	     F_U64("nrcpt", n), F_VIEW("dest", d->route), F_STR("reason", reason));
+	EMIT(d->q->events, DISCARDED, F_ID("id", d->e.id), F_ID("session", d->env.session),
+	     F_VIEW("from", d->env.sender), F_VIEW("to", to), F_U64("nrcpt", n), F_VIEW("dest", d->route),
+	     F_STR("reason", reason));
 }
 
 /* A failure ends in a report, or is discarded for a reason with a name (design.md section 1.1). */
@@ -73,11 +81,11 @@ static void tell_unreported(struct delivery *d, uint32_t i)
 		tell_discarded(d, r->address, 1, "notify");
 }
 
-#define COMMON                                                                                                         \
-	F_ID("id", d->e.id), F_ID("session", d->env.session), F_VIEW("from", d->env.sender),                            \
-	F_VIEW("to", d->env.rcpts[i].address), F_VIEW("dest", d->route), F_VIEW("relay", r->last.remote),               \
-	F_I64("delay", delay_of(d)), F_U64("attempts", d->e.attempts + 1), F_VIEW("tls", d->tls),                       \
-	F_U64("code", r->last.code), F_VIEW("reason", r->last.text)
+#define COMMON                                                                                                    \
+	F_ID("id", d->e.id), F_ID("session", d->env.session), F_VIEW("from", d->env.sender),                      \
+		F_VIEW("to", d->env.rcpts[i].address), F_VIEW("dest", d->route), F_VIEW("relay", r->last.remote), \
+		F_I64("delay", delay_of(d)), F_U64("attempts", d->e.attempts + 1), F_VIEW("tls", d->tls),         \
+		F_U64("code", r->last.code), F_VIEW("reason", r->last.text)
 
 static void tell(struct delivery *d)
 {
@@ -90,16 +98,18 @@ static void tell(struct delivery *d)
 		const struct delivery_result *r = &d->results[i];
 
 		if (r->expired) {
-			EMIT(d->q->events, EXPIRED, F_ID("id", d->e.id), F_ID("session", d->env.session), F_VIEW("from", d->env.sender),
-			     F_VIEW("to", d->env.rcpts[i].address), F_VIEW("dest", d->route), F_I64("delay", delay_of(d)),
-			     F_U64("attempts", d->e.attempts), F_VIEW("reason", r->last.text));
+			EMIT(d->q->events, EXPIRED, F_ID("id", d->e.id), F_ID("session", d->env.session),
+			     F_VIEW("from", d->env.sender), F_VIEW("to", d->env.rcpts[i].address),
+			     F_VIEW("dest", d->route), F_I64("delay", delay_of(d)), F_U64("attempts", d->e.attempts),
+			     F_VIEW("reason", r->last.text));
 			tell_unreported(d, i);
 		} else if (r->kind == WIRE_DELIVERED) {
 			EMIT(d->q->events, DELIVERED, COMMON);
 		} else if (r->kind == WIRE_FAILED) {
 			EMIT(d->q->events, FAILED, COMMON);
 			tell_unreported(d, i);
-		} else if (r->kind == WIRE_DEFERRED && !d->put_off) { /* put off is no attempt; the destination's line says it */
+		} else if (r->kind == WIRE_DEFERRED &&
+			   !d->put_off) { /* put off is no attempt; the destination's line says it */
 			EMIT(d->q->events, DEFERRED, COMMON, F_I64("next", d->due));
 		}
 	}
@@ -218,7 +228,8 @@ void outcome_commit(struct delivery *d)
 	buf_init(&data, &alloc_libc, DELIVER_ARENA_MAX);
 	if (!put_remains(d, &data, &n) || (made = bounce_news(d, news)) < 0) {
 		buf_free(&data);
-		EMIT(q->events, SPOOL_FAULT, F_ID("id", d->e.id), F_VIEW("dest", d->e.dest), F_STR("what", "report"), F_STR("status", "again"));
+		EMIT(q->events, SPOOL_FAULT, F_ID("id", d->e.id), F_VIEW("dest", d->e.dest), F_STR("what", "report"),
+		     F_STR("status", "again"));
 		refused(d);
 		return;
 	}
@@ -280,7 +291,8 @@ int outcome_take(struct delivery *d, const struct wire_OUTCOME *m)
 	for (i = 0; i < d->env.n; i++) {
 		if (!d->chosen[i])
 			continue;
-		if (wire_result_next(&list, &r) != 1 || r.kind < WIRE_DELIVERED || r.kind > WIRE_DEFERRED || !keep_result(d, i, &r)) {
+		if (wire_result_next(&list, &r) != 1 || r.kind < WIRE_DELIVERED || r.kind > WIRE_DEFERRED ||
+		    !keep_result(d, i, &r)) {
 			memset(d->results, 0, d->env.n * sizeof *d->results);
 			return -1;
 		}
@@ -298,7 +310,11 @@ int outcome_take(struct delivery *d, const struct wire_OUTCOME *m)
 	d->tls = arena_copy(&d->arena, view_slice(m->tls, 0, QUEUE_REMOTE_MAX));
 	if (!d->tls.p)
 		d->tls = VIEW("");
-	schedule_judge(d->dest, m->host_failed ? SCHEDULE_HOST_FAILED : spoke ? SCHEDULE_HOST_OK : SCHEDULE_UNKNOWN, reason);
+	schedule_judge(d->dest,
+		       m->host_failed ? SCHEDULE_HOST_FAILED
+		       : spoke        ? SCHEDULE_HOST_OK
+				      : SCHEDULE_UNKNOWN,
+		       reason);
 	settle(d);
 	return 0;
 }
@@ -315,7 +331,8 @@ void outcome_lost(struct delivery *d)
 
 void outcome_unreadable(struct delivery *d, const char *why)
 {
-	EMIT(d->q->events, SPOOL_FAULT, F_ID("id", d->e.id), F_VIEW("dest", d->e.dest), F_STR("what", "read"), F_STR("status", why));
+	EMIT(d->q->events, SPOOL_FAULT, F_ID("id", d->e.id), F_VIEW("dest", d->e.dest), F_STR("what", "read"),
+	     F_STR("status", why));
 	judge_all(d, WIRE_DEFERRED, 0, 3, 0, "the message could not be read from the queue");
 	settle(d);
 }

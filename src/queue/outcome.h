@@ -1,14 +1,14 @@
 /* outcome.h - from results to one atomic settle: what remains of the envelope and the reports that it earns.
  *
  * Every recipient ends in exactly one of: delivered, failed (reported or, for a null sender, discarded with a named
- * reason), still queued.  What is logged here is the judgement; the settle makes it durable in the next commit.  A settle
- * that the spool refuses is repeated until it works: meanwhile the mark stays, so that nothing is sent twice.
+ * reason), still queued.  What is logged here is the judgement; the settle makes it durable in the next commit.  A
+ * settle that the spool refuses is repeated until it works: meanwhile the mark stays, so that nothing is sent twice.
  */
 #ifndef QUEUE_OUTCOME_H
 #define QUEUE_OUTCOME_H
 #include "queue/deliver.h"
 
-#define OUTCOME_RETRY 1000     /* ms between attempts at a refused settle */
+#define OUTCOME_RETRY      1000 /* ms between attempts at a refused settle */
 #define OUTCOME_LOST_PAUSE 5000 /* ms: first pause of a message whose deliverer went away twice; doubles */
 
 /* The peer's OUTCOME: 0, or -1 when it cannot be (the caller closes the channel). */

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define DRAIN_LINGER 200 /* ms: receive may still submit what it has while channels are open and nothing is on its way */
+#define DRAIN_LINGER \
+	200 /* ms: receive may still submit what it has while channels are open and nothing is on its way */
 
 /* ---- the crank ---- */
 
@@ -154,7 +155,8 @@ struct queue *queue_make(struct role *r, struct error *e)
 	q->pump.arg = q;
 	r->state = q;
 	q->stepped = r->single;
-	if (!q->stepped && loop_wake_init(&q->wake, q->loop, woken, q)) { /* before the spool: its thread wakes us at once */
+	if (!q->stepped &&
+	    loop_wake_init(&q->wake, q->loop, woken, q)) { /* before the spool: its thread wakes us at once */
 		error_set(e, ERROR_AGAIN, "cannot watch for the spool's wake");
 		free(q);
 		r->state = NULL;
@@ -169,8 +171,11 @@ struct queue *queue_make(struct role *r, struct error *e)
 
 void queue_spool_options(struct queue *q, struct spool_options *o)
 {
-	*o = (struct spool_options){ .path = q->conf->global.spool, .env = q->env, .threaded = !q->role->single,
-		.wake = q->stepped ? no_wake : spool_wakes, .wake_arg = q };
+	*o = (struct spool_options){ .path = q->conf->global.spool,
+				     .env = q->env,
+				     .threaded = !q->role->single,
+				     .wake = q->stepped ? no_wake : spool_wakes,
+				     .wake_arg = q };
 }
 
 int queue_begin(struct queue *q, struct spool *spool, struct error *e)
@@ -196,8 +201,9 @@ static int start(struct role *r, struct error *e)
 	if (spool_open(&spool, &o, &found, e))
 		return -1;
 	EMIT(q->events, SPOOL_OPENED, F_U64("messages", found.messages), F_U64("envelopes", found.envelopes),
-	     F_U64("replayed", found.replayed), F_U64("torn_bytes", found.torn_bytes), F_U64("quarantined", found.quarantined),
-	     F_U64("segments", found.segments), F_U64("rebuilt", found.rebuilt));
+	     F_U64("replayed", found.replayed), F_U64("torn_bytes", found.torn_bytes),
+	     F_U64("quarantined", found.quarantined), F_U64("segments", found.segments),
+	     F_U64("rebuilt", found.rebuilt));
 	return queue_begin(q, spool, e);
 }
 
@@ -223,7 +229,8 @@ static void frame(struct role *r, uint32_t type, struct view payload, int fd)
 
 	if (q && type == WIRE_COUNTERS && fd != -1 && !wire_read_COUNTERS(payload, &counters)) {
 		if (counters_add(&q->counters, counters.role, counters.generation, fd))
-			EMIT(q->events, FRAME_REFUSED, F_STR("peer", "super"), F_STR("frame", "COUNTERS"), F_STR("reason", "no counters"));
+			EMIT(q->events, FRAME_REFUSED, F_STR("peer", "super"), F_STR("frame", "COUNTERS"),
+			     F_STR("reason", "no counters"));
 		return;
 	}
 	if (fd != -1)
@@ -231,7 +238,8 @@ static void frame(struct role *r, uint32_t type, struct view payload, int fd)
 	if (q && type == WIRE_CONTROL_DONE && !wire_read_CONTROL_DONE(payload, &done))
 		control_super_done(q, done.stream, done.json);
 	else
-		EMIT(r->events, FRAME_REFUSED, F_STR("peer", "super"), F_STR("frame", wire_name(type)), F_STR("reason", "unexpected"));
+		EMIT(r->events, FRAME_REFUSED, F_STR("peer", "super"), F_STR("frame", wire_name(type)),
+		     F_STR("reason", "unexpected"));
 }
 
 static int reload(struct role *r, const struct conf *conf, const struct handoff *files, struct error *e)

@@ -27,9 +27,14 @@ struct delivery;
 struct intake_peer;
 
 /* Octets of a small body that are kept for the first attempt, shared by all its envelopes: no read, no copy each. */
-struct queue_bytes { uint32_t refs; struct queue *q; size_t n; unsigned char p[]; };
-#define QUEUE_BYTES_MAX (64u * 1024)           /* of one message; larger ones are read back */
-#define QUEUE_BYTES_TOTAL (64u * 1024 * 1024)  /* of all messages together */
+struct queue_bytes {
+	uint32_t refs;
+	struct queue *q;
+	size_t n;
+	unsigned char p[];
+};
+#define QUEUE_BYTES_MAX   (64u * 1024)        /* of one message; larger ones are read back */
+#define QUEUE_BYTES_TOTAL (64u * 1024 * 1024) /* of all messages together */
 
 struct queue_bytes *queue_bytes_new(struct queue *, struct view first, struct view second); /* NULL: no room */
 struct queue_bytes *queue_bytes_ref(struct queue_bytes *);
@@ -43,39 +48,45 @@ struct peer {
 	uint32_t index, generation, count; /* deliveries in flight on it */
 	struct channel *channel;
 	struct delivery *first;
-	bool broken;                       /* to be dropped at the end of the turn */
+	bool broken; /* to be dropped at the end of the turn */
 };
 
 /* A destination: the unit of fairness. */
 struct dest {
-	struct map_node node;           /* by the hash of name */
+	struct map_node node; /* by the hash of name */
 	struct queue *q;
-	struct dest *prev, *next;       /* on the list that `on` says */
+	struct dest *prev, *next; /* on the list that `on` says */
 	enum dest_list { DEST_ON_NONE = 1, DEST_ON_READY, DEST_ON_ASIDE, DEST_ON_IDLE } on;
 	uint32_t in_flight, window, failures;
-	uint32_t swept;                 /* envelopes being put off */
-	uint32_t asked;                 /* of the lease under way; 0: none */
+	uint32_t swept;                   /* envelopes being put off */
+	uint32_t asked;                   /* of the lease under way; 0: none */
 	uint64_t arrivals, arrivals_then; /* mail that came; as it was when the lease under way was asked for */
-	bool more;                      /* the spool may hold due mail for it */
-	bool sweeping;                  /* the lease under way is to put mail off, not to deliver it */
-	int64_t blocked_until;          /* wall ms; 0: open */
-	uint8_t by;                     /* enum route_dest_role */
+	bool more;                        /* the spool may hold due mail for it */
+	bool sweeping;                    /* the lease under way is to put mail off, not to deliver it */
+	int64_t blocked_until;            /* wall ms; 0: open */
+	uint8_t by;                       /* enum route_dest_role */
 	size_t n;
 	char name[];
 };
-static inline struct view dest_name(const struct dest *d) { return view_of(d->name, d->n); }
+static inline struct view dest_name(const struct dest *d)
+{
+	return view_of(d->name, d->n);
+}
 
-struct dest_list_head { struct dest *first, *last; size_t n; };
+struct dest_list_head {
+	struct dest *first, *last;
+	size_t n;
+};
 
 struct schedule {
 	struct map dests;
 	struct dest_list_head ready, aside, idle; /* aside: to be put off, or settled by the queue itself */
-	uint32_t in_flight;             /* deliveries, all destinations but those of the queue itself */
-	uint32_t sweeps;                /* destinations whose mail is being put off */
+	uint32_t in_flight;                       /* deliveries, all destinations but those of the queue itself */
+	uint32_t sweeps;                          /* destinations whose mail is being put off */
 	struct loop_timer timer;
 	struct loop_later run;
-	int64_t due;                    /* wall ms for which the timer is set; INT64_MAX: none */
-	int64_t asked_at;               /* mono ms of the last spool_due */
+	int64_t due;      /* wall ms for which the timer is set; INT64_MAX: none */
+	int64_t asked_at; /* mono ms of the last spool_due */
 	bool asking, asked_again;
 	size_t ask_max;
 };
@@ -87,20 +98,20 @@ struct queue {
 	struct events *events;
 	struct loop *loop;
 	struct spool *spool;
-	bool stepped;                   /* the spool's writer has no thread: we turn it */
+	bool stepped; /* the spool's writer has no thread: we turn it */
 	struct loop_wake wake;
 	struct loop_later pump;
-	uint32_t owed;                  /* completions of accepts and settles that the spool owes us */
-	size_t bytes_total;             /* in queue_bytes */
+	uint32_t owed;      /* completions of accepts and settles that the spool owes us */
+	size_t bytes_total; /* in queue_bytes */
 
-	struct intake_peer *intake;     /* channels of receive */
+	struct intake_peer *intake; /* channels of receive */
 	unsigned pressure_told;
 
 	struct schedule schedule;
 
-	struct peer *peers;             /* channels of send and local */
-	struct map deliveries;          /* by stream */
-	struct delivery *retries;       /* outcomes whose settle the spool refused */
+	struct peer *peers;       /* channels of send and local */
+	struct map deliveries;    /* by stream */
+	struct delivery *retries; /* outcomes whose settle the spool refused */
 	uint64_t next_stream;
 	struct loop_timer retry_timer;
 	struct loop_later drop_peers;
@@ -109,7 +120,7 @@ struct queue {
 	struct counters counters;
 
 	bool draining;
-	bool stopping;                  /* the spool closes: its completions begin nothing new */
+	bool stopping;                   /* the spool closes: its completions begin nothing new */
 	uint64_t drain_begin, drain_end; /* loop time */
 	bool drained;
 	struct loop_timer drain_timer;
@@ -121,10 +132,13 @@ void queue_pump_soon(struct queue *);
 void queue_check_drained(struct queue *);
 
 /* Building and running one by hand (tests, simulator): queue_make, spool_open* with these options, queue_begin. */
-struct queue *queue_make(struct role *, struct error *);          /* becomes role->state; NULL: no memory */
+struct queue *queue_make(struct role *, struct error *); /* becomes role->state; NULL: no memory */
 void queue_spool_options(struct queue *, struct spool_options *);
-int queue_begin(struct queue *, struct spool *, struct error *);  /* takes the spool over; opens the gates */
+int queue_begin(struct queue *, struct spool *, struct error *); /* takes the spool over; opens the gates */
 
-static inline int64_t queue_now(const struct queue *q) { return env_wall_ms(q->env); }
+static inline int64_t queue_now(const struct queue *q)
+{
+	return env_wall_ms(q->env);
+}
 
 #endif

@@ -16,24 +16,26 @@
 #define QUEUE_SCHEDULE_H
 #include "queue/queue.h"
 
-#define SCHEDULE_WINDOW_FIRST 5        /* deliveries at once to a destination that we know nothing of */
-#define SCHEDULE_LEASE_MAX 64          /* envelopes of one lease: their texts are held in memory */
-#define SCHEDULE_SWEEP_BATCH 256       /* envelopes put off by one lease */
-#define SCHEDULE_SWEEPS 2              /* destinations put off at once: live mail shares the disk with them */
-#define SCHEDULE_OWN_WINDOW 4096       /* settled by the queue itself (discard): bounded by memory only */
-#define SCHEDULE_IDLE_MAX 4096         /* idle destinations remembered */
-#define SCHEDULE_ASK_FIRST 1000        /* destinations asked of the spool at once; doubles while all are answered */
-#define SCHEDULE_ASK_PAUSE 200         /* ms between two such questions: each may read the whole index of what is due */
-#define SCHEDULE_SLEEP_MAX 60000       /* ms; the wall clock may step while the timer sleeps */
+#define SCHEDULE_WINDOW_FIRST 5     /* deliveries at once to a destination that we know nothing of */
+#define SCHEDULE_LEASE_MAX    64    /* envelopes of one lease: their texts are held in memory */
+#define SCHEDULE_SWEEP_BATCH  256   /* envelopes put off by one lease */
+#define SCHEDULE_SWEEPS       2     /* destinations put off at once: live mail shares the disk with them */
+#define SCHEDULE_OWN_WINDOW   4096  /* settled by the queue itself (discard): bounded by memory only */
+#define SCHEDULE_IDLE_MAX     4096  /* idle destinations remembered */
+#define SCHEDULE_ASK_FIRST    1000  /* destinations asked of the spool at once; doubles while all are answered */
+#define SCHEDULE_ASK_PAUSE    200   /* ms between two such questions: each may read the whole index of what is due */
+#define SCHEDULE_SLEEP_MAX    60000 /* ms; the wall clock may step while the timer sleeps */
 
 void schedule_init(struct queue *);
-void schedule_start(struct queue *);   /* asks the spool what is due */
+void schedule_init_due(struct queue *); /* its part in due.c */
+void schedule_start(struct queue *);    /* asks the spool what is due */
 void schedule_free(struct queue *);
-void schedule_reload(struct queue *);  /* other next hops, other windows: forgets back-off */
+void schedule_reload(struct queue *); /* other next hops, other windows: forgets back-off */
 
 /* A place for a delivery right now, or NULL: the destination fails, is full, has older mail waiting, or has no peer. */
 struct dest *schedule_reserve(struct queue *, struct view dest);
-/* When mail that comes now is due: at once, or after the pause of a failing destination (no need to put it off then). */
+/* When mail that comes now is due: at once, or after the pause of a failing destination (no need to put it off then).
+ */
 int64_t schedule_first_due(struct queue *, struct view dest, int64_t now);
 /* Due mail for dest came into the spool. */
 void schedule_arrived(struct queue *, struct view dest);
@@ -43,9 +45,9 @@ void schedule_note_due(struct queue *, int64_t due);
 void schedule_wake(struct queue *);
 
 enum schedule_verdict {
-	SCHEDULE_HOST_OK = 1,  /* the host spoke SMTP with us */
+	SCHEDULE_HOST_OK = 1, /* the host spoke SMTP with us */
 	SCHEDULE_HOST_FAILED,
-	SCHEDULE_UNKNOWN       /* nothing was learned */
+	SCHEDULE_UNKNOWN /* nothing was learned */
 };
 /* The judgement, as soon as it is known; then, when all is settled, the end of the reservation. */
 void schedule_judge(struct dest *, enum schedule_verdict, struct view reason);

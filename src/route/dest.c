@@ -28,7 +28,8 @@ static bool put_path(struct buf *b, const char *path)
 	bool ok = true;
 
 	for (p = (const unsigned char *)path; ok && *p; p++)
-		ok = *p == '%' || *p == ';' || *p < 32 || *p == 127 ? buf_addf(b, "%%%02X", *p) : buf_add(b, view_of((const char *)p, 1));
+		ok = *p == '%' || *p == ';' || *p < 32 || *p == 127 ? buf_addf(b, "%%%02X", *p)
+								    : buf_add(b, view_of((const char *)p, 1));
 	return ok;
 }
 
@@ -36,10 +37,13 @@ static bool put_host_port(struct buf *b, const char *scheme, const char *host, u
 {
 	bool v6 = strchr(host, ':') != NULL;
 
-	return put(b, scheme) && (!v6 || put(b, "[")) && put_lower(b, view_cstr(host)) && buf_addf(b, "%s:%u", v6 ? "]" : "", port);
+	return put(b, scheme) && (!v6 || put(b, "[")) && put_lower(b, view_cstr(host)) &&
+	       buf_addf(b, "%s:%u", v6 ? "]" : "", port);
 }
 
-static const char *const tls_words[] = { [CONF_TLS_NONE] = "none", [CONF_TLS_MAY] = "may", [CONF_TLS_ENCRYPT] = "encrypt", [CONF_TLS_VERIFY] = "verify" };
+static const char *const tls_words[] = {
+	[CONF_TLS_NONE] = "none", [CONF_TLS_MAY] = "may", [CONF_TLS_ENCRYPT] = "encrypt", [CONF_TLS_VERIFY] = "verify"
+};
 
 static bool put_options(struct buf *b, const struct conf_hop *hop, const char *auth)
 {
@@ -62,7 +66,8 @@ static bool is_plain(struct view domain)
 	for (i = 0; i < domain.n; i++) {
 		unsigned char u = (unsigned char)view_lower(domain.p[i]);
 
-		if (!((u >= 'a' && u <= 'z') || (u >= '0' && u <= '9') || u == '-' || u == '.' || u == '_' || u == ':' || u > 127))
+		if (!((u >= 'a' && u <= 'z') || (u >= '0' && u <= '9') || u == '-' || u == '.' || u == '_' ||
+		      u == ':' || u > 127))
 			return false;
 	}
 	return domain.n > 0 && domain.n <= 255; /* RFC 5321 4.5.3.1.2 */
@@ -91,8 +96,7 @@ static bool put_hop(struct buf *b, const struct conf_hop *hop, struct view domai
 	bool ok = false;
 
 	switch (d->kind) {
-	case CONF_DELIVER_DISCARD:
-		return put(b, "discard");
+	case CONF_DELIVER_DISCARD: return put(b, "discard");
 	case CONF_DELIVER_MAILDIR: /* by the section's title, so that a path changed later holds for queued mail too */
 		return put(b, "maildir:") && put_lower(b, view_cstr(title));
 	case CONF_DELIVER_MX:
@@ -107,15 +111,9 @@ static bool put_hop(struct buf *b, const struct conf_hop *hop, struct view domai
 		else
 			ok = put(b, "mx:") && put_lower(b, domain);
 		break;
-	case CONF_DELIVER_SMTP:
-		ok = put_host_port(b, "smtp:", d->host, d->port);
-		break;
-	case CONF_DELIVER_LMTP:
-		ok = put_host_port(b, "lmtp:", d->host, d->port);
-		break;
-	case CONF_DELIVER_LMTP_UNIX:
-		ok = put(b, "lmtp:") && put_path(b, d->path);
-		break;
+	case CONF_DELIVER_SMTP: ok = put_host_port(b, "smtp:", d->host, d->port); break;
+	case CONF_DELIVER_LMTP: ok = put_host_port(b, "lmtp:", d->host, d->port); break;
+	case CONF_DELIVER_LMTP_UNIX: ok = put(b, "lmtp:") && put_path(b, d->path); break;
 	}
 	return ok && put_options(b, hop, title);
 }
@@ -166,7 +164,8 @@ static bool put_postmaster(const struct conf *c, struct buf *out, struct buf *ad
 	return buf_add(address, where) && put_hop(out, d ? &d->hop : &c->route_hop, domain, d ? d->title : "");
 }
 
-bool route_dest_build(const struct conf *c, struct view recipient, struct buf *out, struct buf *address, bool *rewritten)
+bool route_dest_build(const struct conf *c, struct view recipient, struct buf *out, struct buf *address,
+		      bool *rewritten)
 {
 	size_t at = at_of(recipient);
 	struct view local = view_slice(recipient, 0, at), domain = view_slice(recipient, at + 1, recipient.n);
@@ -183,7 +182,8 @@ bool route_dest_build(const struct conf *c, struct view recipient, struct buf *o
 			return put(out, "unroutable");
 		*rewritten = true;
 		domain = view_cstr(d->title);
-		return buf_add(address, local) && put(address, "@") && put_lower(address, domain) && put_hop(out, &d->hop, domain, d->title);
+		return buf_add(address, local) && put(address, "@") && put_lower(address, domain) &&
+		       put_hop(out, &d->hop, domain, d->title);
 	}
 	return put_hop(out, d ? &d->hop : &c->route_hop, domain, d ? d->title : "");
 }

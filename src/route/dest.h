@@ -26,9 +26,9 @@
 
 struct route_dest {
 	bool unroutable;
-	struct conf_hop hop;        /* auth_file is never set: credentials are handed over by title */
-	const char *domain;         /* mx: the domain to look up; maildir: the section's title; else NULL */
-	const char *auth;           /* title of the credentials for handoff_get("auth", ...); NULL: none */
+	struct conf_hop hop; /* auth_file is never set: credentials are handed over by title */
+	const char *domain;  /* mx: the domain to look up; maildir: the section's title; else NULL */
+	const char *auth;    /* title of the credentials for handoff_get("auth", ...); NULL: none */
 	char text[2 * ROUTE_DEST_MAX];
 };
 
@@ -36,7 +36,8 @@ struct route_dest {
  * *rewritten: the address to deliver to when it is not the one given (the setting `postmaster`, Postmaster without a
  * domain); it is written to `address` (cleared first) and rewritten is then true.
  * false: memory. */
-bool route_dest_build(const struct conf *, struct view recipient, struct buf *out, struct buf *address, bool *rewritten);
+bool route_dest_build(const struct conf *, struct view recipient, struct buf *out, struct buf *address,
+		      bool *rewritten);
 
 /* Checked: 0, or -1 when it is no such text. */
 int route_dest_parse(struct view, struct route_dest *);

@@ -9,21 +9,40 @@
 #include <cmocka.h>
 
 #define ORIGINAL "From: a@b.test\r\nSubject: hello\r\n\r\nbody line\r\n.dot\r\n"
-#define NOW 1795516081000
+#define NOW      1795516081000
 
 static const struct mail_dsn_rcpt rcpts[] = {
-	{ .address = VIEW("x@dest.test"), .orcpt_type = VIEW("rfc822"), .orcpt = VIEW("orig+x@dest.test"), .action = MAIL_DSN_FAILED,
-	  .status = { 5, 1, 1 }, .remote = VIEW("mx.dest.test[192.0.2.9]:25"), .code = 550, .text = VIEW("5.1.1 no such user\nEvil: header"),
+	{ .address = VIEW("x@dest.test"),
+	  .orcpt_type = VIEW("rfc822"),
+	  .orcpt = VIEW("orig+x@dest.test"),
+	  .action = MAIL_DSN_FAILED,
+	  .status = { 5, 1, 1 },
+	  .remote = VIEW("mx.dest.test[192.0.2.9]:25"),
+	  .code = 550,
+	  .text = VIEW("5.1.1 no such user\nEvil: header"),
 	  .last_attempt = NOW - 1000 },
-	{ .address = VIEW("y@dest.test"), .action = MAIL_DSN_FAILED, .status = { 4, 4, 7 }, .text = VIEW("not reached in time"),
-	  .local = true, .last_attempt = NOW - 1000 },
+	{ .address = VIEW("y@dest.test"),
+	  .action = MAIL_DSN_FAILED,
+	  .status = { 4, 4, 7 },
+	  .text = VIEW("not reached in time"),
+	  .local = true,
+	  .last_attempt = NOW - 1000 },
 };
 
 static struct mail_dsn base(void)
 {
-	return (struct mail_dsn){ .action = MAIL_DSN_FAILED, .host = VIEW("mx.sink.test"), .sender = VIEW("a@b.test"),
-		.envid = VIEW("QQ314159"), .id = 0x6430a1b2c3d4e, .nonce = 42, .arrival = NOW - 60000, .now = NOW,
-		.rcpts = rcpts, .n = 2, .original = VIEW(ORIGINAL), .whole = true };
+	return (struct mail_dsn){ .action = MAIL_DSN_FAILED,
+				  .host = VIEW("mx.sink.test"),
+				  .sender = VIEW("a@b.test"),
+				  .envid = VIEW("QQ314159"),
+				  .id = 0x6430a1b2c3d4e,
+				  .nonce = 42,
+				  .arrival = NOW - 60000,
+				  .now = NOW,
+				  .rcpts = rcpts,
+				  .n = 2,
+				  .original = VIEW(ORIGINAL),
+				  .whole = true };
 }
 
 static struct mail_dsn_rcpt other;

@@ -44,12 +44,16 @@ static void out_of_memory(void **state)
 
 static void clear_text(void **state)
 {
-	struct mail_received r = { .hello = VIEW("client.test"), .address = VIEW("192.0.2.1"), .by = VIEW("mx.sink.test"),
-		.with = VIEW("ESMTP"), .id = VIEW("0006430a1b2c3d4e"), .wall_ms = NOW };
+	struct mail_received r = { .hello = VIEW("client.test"),
+				   .address = VIEW("192.0.2.1"),
+				   .by = VIEW("mx.sink.test"),
+				   .with = VIEW("ESMTP"),
+				   .id = VIEW("0006430a1b2c3d4e"),
+				   .wall_ms = NOW };
 
 	(void)state;
 	expect(&r, "Received: from client.test ([192.0.2.1]) by mx.sink.test with ESMTP id\r\n"
-	           "\t0006430a1b2c3d4e; Tue, 24 Nov 2026 10:28:01 +0000\r\n");
+		   "\t0006430a1b2c3d4e; Tue, 24 Nov 2026 10:28:01 +0000\r\n");
 	r.hello = VIEW("");
 	r.address = VIEW("");
 	r.id = VIEW("");
@@ -59,16 +63,23 @@ static void clear_text(void **state)
 
 static void with_tls(void **state)
 {
-	struct mail_received r = { .hello = VIEW("[IPv6:2001:db8::1]"), .address = VIEW("2001:db8::1"), .by = VIEW("mx.sink.test"),
-		.with = VIEW("ESMTPS"), .id = VIEW("0006430a1b2c3d4e"), .recipient = VIEW("\"a b\"@local.test"),
-		.tls_protocol = VIEW("TLSv1.3"), .tls_cipher = VIEW("TLS_AES_256_GCM_SHA384"), .tls_bits = 256,
-		.tls_verify = VIEW("no client certificate"), .wall_ms = NOW };
+	struct mail_received r = { .hello = VIEW("[IPv6:2001:db8::1]"),
+				   .address = VIEW("2001:db8::1"),
+				   .by = VIEW("mx.sink.test"),
+				   .with = VIEW("ESMTPS"),
+				   .id = VIEW("0006430a1b2c3d4e"),
+				   .recipient = VIEW("\"a b\"@local.test"),
+				   .tls_protocol = VIEW("TLSv1.3"),
+				   .tls_cipher = VIEW("TLS_AES_256_GCM_SHA384"),
+				   .tls_bits = 256,
+				   .tls_verify = VIEW("no client certificate"),
+				   .wall_ms = NOW };
 
 	(void)state;
 	expect(&r, "Received: from [IPv6:2001:db8::1] ([IPv6:2001:db8::1]) by mx.sink.test with\r\n"
-	           "\tESMTPS id 0006430a1b2c3d4e for <\"a b\"@local.test> tls\r\n"
-	           "\tTLS_AES_256_GCM_SHA384 (TLSv1.3 256 bits no client certificate);\r\n"
-	           "\tTue, 24 Nov 2026 10:28:01 +0000\r\n");
+		   "\tESMTPS id 0006430a1b2c3d4e for <\"a b\"@local.test> tls\r\n"
+		   "\tTLS_AES_256_GCM_SHA384 (TLSv1.3 256 bits no client certificate);\r\n"
+		   "\tTue, 24 Nov 2026 10:28:01 +0000\r\n");
 }
 
 /* Every octet at every foreign place: the field stays one field, and its clauses stay where they are. */
@@ -80,8 +91,16 @@ static void injection(void **state)
 	for (c = 0; c < 256; c++) {
 		char evil[] = { 'a', (char)c, '\n', (char)c, 'b' };
 		struct view v = view_of(evil, sizeof evil);
-		struct mail_received r = { .hello = v, .address = v, .by = v, .with = v, .id = v, .recipient = v,
-			.tls_protocol = v, .tls_cipher = v, .tls_verify = v, .wall_ms = NOW };
+		struct mail_received r = { .hello = v,
+					   .address = v,
+					   .by = v,
+					   .with = v,
+					   .id = v,
+					   .recipient = v,
+					   .tls_protocol = v,
+					   .tls_cipher = v,
+					   .tls_verify = v,
+					   .wall_ms = NOW };
 		char *text = build(&r), *p;
 		size_t semicolons = 0;
 
@@ -120,8 +139,12 @@ static void long_texts(void **state)
 
 static void utf8(void **state)
 {
-	struct mail_received r = { .hello = VIEW("c.test"), .by = VIEW("mx"), .with = VIEW("UTF8SMTP"),
-		.recipient = VIEW("\xc3\xa9@x.test"), .utf8 = true, .wall_ms = NOW };
+	struct mail_received r = { .hello = VIEW("c.test"),
+				   .by = VIEW("mx"),
+				   .with = VIEW("UTF8SMTP"),
+				   .recipient = VIEW("\xc3\xa9@x.test"),
+				   .utf8 = true,
+				   .wall_ms = NOW };
 	char *text = build(&r);
 
 	(void)state;

@@ -53,7 +53,8 @@ static void counts_received(void **state)
 static void finds_fields(void **state)
 {
 	(void)state;
-	check(VIEW("Return-Path: <>\r\nDelivered-To: a\r\nDate: x\r\nMessage-ID: y\r\nSubject: z\r\nFrom: f\r\n\r\nDate: x"),
+	check(VIEW("Return-Path: <>\r\nDelivered-To: a\r\nDate: x\r\nMessage-ID: y\r\nSubject: z\r\nFrom: "
+		   "f\r\n\r\nDate: x"),
 	      MAIL_FIELD_RETURN_PATH | MAIL_FIELD_DELIVERED_TO | MAIL_FIELD_DATE | MAIL_FIELD_MESSAGE_ID |
 		      MAIL_FIELD_SUBJECT | MAIL_FIELD_FROM,
 	      0, 79, 81);

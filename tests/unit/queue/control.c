@@ -20,7 +20,8 @@ static struct harness *start(struct sockaddr_un *at)
 	static unsigned serial;
 
 	*at = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	snprintf(at->sun_path + 1, sizeof at->sun_path - 1, "postrider-test-%d-%u", (int)getpid(), serial++); /* abstract: leaves no file */
+	snprintf(at->sun_path + 1, sizeof at->sun_path - 1, "postrider-test-%d-%u", (int)getpid(),
+		 serial++); /* abstract: leaves no file */
 	assert_int_not_equal(bind(fd, (struct sockaddr *)at, sizeof *at), -1);
 	assert_int_not_equal(listen(fd, 8), -1);
 	return harness_new_with(NULL, fd);
@@ -78,11 +79,27 @@ static void expect(const char *text, const char *what)
 
 static void broken_requests(void **state)
 {
-	static const char *bad[] = { "\n", "{}\n", "[]\n", "nonsense\n", "{\"cmd\": 5}\n", "{\"cmd\": \"nonsense\"}\n", "{\"cmd\":\"list\",\"cmd\":\"list\"}\n",
-		"{\"cmd\":\"show\"}\n", "{\"cmd\":\"show\",\"id\":\"xyz\"}\n", "{\"cmd\":\"show\",\"id\":\"11112222333344445\"}\n",
-		"{\"cmd\":\"show\",\"id\":7}\n", "{\"cmd\":\"show\",\"id\":\"\"}\n", "{\"cmd\":\"show\",\"id\":\"00000000000000ff\"}\n",
-		"{\"cmd\":\"why\",\"id\":\"00000000000000ff\"}\n", "{\"cmd\":\"delete\"}\n", "{\"cmd\":\"hold\"}\n", "{\"cmd\":\"release\"}\n",
-		"{\"cmd\":\"delete\",\"all\":true}\n", "{\"cmd\":\"list\",\"dest\":5}\n", "\xff\xfe\n", "{\"cmd\":\"list\\u0000\"}\n" };
+	static const char *bad[] = { "\n",
+				     "{}\n",
+				     "[]\n",
+				     "nonsense\n",
+				     "{\"cmd\": 5}\n",
+				     "{\"cmd\": \"nonsense\"}\n",
+				     "{\"cmd\":\"list\",\"cmd\":\"list\"}\n",
+				     "{\"cmd\":\"show\"}\n",
+				     "{\"cmd\":\"show\",\"id\":\"xyz\"}\n",
+				     "{\"cmd\":\"show\",\"id\":\"11112222333344445\"}\n",
+				     "{\"cmd\":\"show\",\"id\":7}\n",
+				     "{\"cmd\":\"show\",\"id\":\"\"}\n",
+				     "{\"cmd\":\"show\",\"id\":\"00000000000000ff\"}\n",
+				     "{\"cmd\":\"why\",\"id\":\"00000000000000ff\"}\n",
+				     "{\"cmd\":\"delete\"}\n",
+				     "{\"cmd\":\"hold\"}\n",
+				     "{\"cmd\":\"release\"}\n",
+				     "{\"cmd\":\"delete\",\"all\":true}\n",
+				     "{\"cmd\":\"list\",\"dest\":5}\n",
+				     "\xff\xfe\n",
+				     "{\"cmd\":\"list\\u0000\"}\n" };
 	struct sockaddr_un at;
 	struct harness *h = start(&at);
 	int fd = dial(h, &at);
@@ -142,7 +159,8 @@ static void too_many_clients(void **state)
 /* It goes away while the spool works for it. */
 static void client_dies(void **state)
 {
-	static const char *cmds[] = { "{\"cmd\":\"list\"}\n", "{\"cmd\":\"flush\"}\n", "{\"cmd\":\"status\"}\n", "{\"cmd\":\"hold\",\"all\":true}\n", "{\"cm" };
+	static const char *cmds[] = { "{\"cmd\":\"list\"}\n", "{\"cmd\":\"flush\"}\n", "{\"cmd\":\"status\"}\n",
+				      "{\"cmd\":\"hold\",\"all\":true}\n", "{\"cm" };
 	struct sockaddr_un at;
 	struct harness *h = start(&at);
 	unsigned i, turns;
@@ -177,7 +195,10 @@ static void lists_and_shows(void **state)
 	(void)state;
 	harness_connect(h, &h->send, ROLE_SEND, 1, say_temporary);
 	for (i = 0; i < 200; i++)
-		submit_done(h, &(struct submit){ .sender = "a@b.test", .rcpts = { "x@relay.test", i % 2 ? "y@other.example" : NULL } }, WIRE_DONE_OK);
+		submit_done(h,
+			    &(struct submit){ .sender = "a@b.test",
+					      .rcpts = { "x@relay.test", i % 2 ? "y@other.example" : NULL } },
+			    WIRE_DONE_OK);
 	first = h->done[0].id;
 	fd = dial(h, &at);
 	a = talk(h, fd, "{\"cmd\":\"list\"}\n");
@@ -354,7 +375,8 @@ static void counters(void **state)
 	for (i = 0; i < COUNTERS_MAX * 2; i++) /* restarts: sums never go back */
 		queue_role.frame(&h->role, WIRE_COUNTERS, buf_view(&b), counters_fd(1, 65536));
 	assert_int_equal(counters_sum(&h->q->counters, EVENT_ACCEPTED), COUNTERS_MAX * 2);
-	expect(talk(h, fd, "{\"cmd\":\"prometheus\"}\n"), "postrider_events_total{event=\\\"accepted\\\",role=\\\"receive\\\"} 64");
+	expect(talk(h, fd, "{\"cmd\":\"prometheus\"}\n"),
+	       "postrider_events_total{event=\\\"accepted\\\",role=\\\"receive\\\"} 64");
 	expect(answer, "postrider_queue_messages 0");
 	buf_free(&b);
 	close(fd);
@@ -364,9 +386,11 @@ static void counters(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(broken_requests), cmocka_unit_test(endless_line), cmocka_unit_test(too_many_clients), cmocka_unit_test(client_dies),
-		cmocka_unit_test(lists_and_shows), cmocka_unit_test(whys), cmocka_unit_test(flush_and_delete),
-		cmocka_unit_test(two_requests_in_one_write), cmocka_unit_test(super_is_asked), cmocka_unit_test(counters),
+		cmocka_unit_test(broken_requests),  cmocka_unit_test(endless_line),
+		cmocka_unit_test(too_many_clients), cmocka_unit_test(client_dies),
+		cmocka_unit_test(lists_and_shows),  cmocka_unit_test(whys),
+		cmocka_unit_test(flush_and_delete), cmocka_unit_test(two_requests_in_one_write),
+		cmocka_unit_test(super_is_asked),   cmocka_unit_test(counters),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

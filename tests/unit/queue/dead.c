@@ -1,5 +1,5 @@
-/* On the disk, with the writer's thread: a hundred thousand messages for a destination that never answers, and live mail
- * to others within two seconds (issue: "Done means", 3); then a restart, and all of it is still there. */
+/* On the disk, with the writer's thread: a hundred thousand messages for a destination that never answers, and live
+ * mail to others within two seconds (issue: "Done means", 3); then a restart, and all of it is still there. */
 #include "harness.h"
 
 #include <ftw.h>
@@ -8,8 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ALL 100000u
-#define LIVE 20u
+#define ALL       100000u
+#define LIVE      20u
 #define IN_FLIGHT 500u /* submitted and not answered yet: some senders */
 
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *where)

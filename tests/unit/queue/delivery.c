@@ -1,4 +1,5 @@
-/* One attempt and what comes of it: outcomes, reports by NOTIFY, null senders, expiry, peers that die or are replaced. */
+/* One attempt and what comes of it: outcomes, reports by NOTIFY, null senders, expiry, peers that die or are replaced.
+ */
 #include "harness.h"
 
 #include <psmtp.h>
@@ -6,8 +7,8 @@
 #include <stdlib.h>
 
 #define MINUTE 60000
-#define HOUR (60 * MINUTE)
-#define DAY (24 * HOUR)
+#define HOUR   (60 * MINUTE)
+#define DAY    (24 * HOUR)
 
 static bool contains(struct view v, const char *text)
 {
@@ -32,7 +33,8 @@ static void bad_frame(void (*send)(struct harness *))
 	struct harness *h = harness_new(NULL);
 
 	harness_connect(h, &h->send, ROLE_SEND, 1, NULL);
-	submit_done(h, &(struct submit){ .sender = "a@b.test", .rcpts = { "x@relay.test", "y@relay.test" } }, WIRE_DONE_OK);
+	submit_done(h, &(struct submit){ .sender = "a@b.test", .rcpts = { "x@relay.test", "y@relay.test" } },
+		    WIRE_DONE_OK);
 	send(h);
 	harness_run(h);
 	assert_true(h->send.closed);
@@ -45,8 +47,14 @@ static void bad_frame(void (*send)(struct harness *))
 	harness_free(h);
 }
 
-static void outcome_garbage(struct harness *h) { channel_send(h->send.channel, WIRE_OUTCOME, VIEW("x")); }
-static void foreign(struct harness *h) { channel_send(h->send.channel, WIRE_BODY_BEGIN, VIEW("")); }
+static void outcome_garbage(struct harness *h)
+{
+	channel_send(h->send.channel, WIRE_OUTCOME, VIEW("x"));
+}
+static void foreign(struct harness *h)
+{
+	channel_send(h->send.channel, WIRE_BODY_BEGIN, VIEW(""));
+}
 static void endless_credit(struct harness *h)
 {
 	struct wire_DELIVER_CREDIT m = { .stream = h->got[0].stream, .bytes = WIRE_BODY_WINDOW };
@@ -63,9 +71,18 @@ static void results(struct harness *h, unsigned n, uint8_t kind)
 		wire_result_add(&list, &r);
 	answer_list_send(&h->got[0], &list, false, false, false);
 }
-static void too_few(struct harness *h) { results(h, 1, WIRE_DELIVERED); }
-static void too_many(struct harness *h) { results(h, 3, WIRE_DELIVERED); }
-static void odd_kind(struct harness *h) { results(h, 2, 9); }
+static void too_few(struct harness *h)
+{
+	results(h, 1, WIRE_DELIVERED);
+}
+static void too_many(struct harness *h)
+{
+	results(h, 3, WIRE_DELIVERED);
+}
+static void odd_kind(struct harness *h)
+{
+	results(h, 2, 9);
+}
 
 static void hostile_frames(void **state)
 {
@@ -98,9 +115,20 @@ static void outcome_of_nothing(void **state)
 
 static void say_mixed(struct got *g)
 {
-	struct wire_result ok = { .kind = WIRE_DELIVERED, .code = 250, .text = VIEW("2.0.0 fine"), .remote = VIEW("next.test[192.0.2.1]:25") },
-		no = { .kind = WIRE_FAILED, .code = 550, .enhanced = { 5, 1, 1 }, .text = VIEW("5.1.1 no user"), .remote = VIEW("next.test[192.0.2.1]:25") },
-		later = { .kind = WIRE_DEFERRED, .code = 452, .enhanced = { 4, 2, 2 }, .text = VIEW("4.2.2 full"), .remote = VIEW("next.test[192.0.2.1]:25") };
+	struct wire_result ok = { .kind = WIRE_DELIVERED,
+				  .code = 250,
+				  .text = VIEW("2.0.0 fine"),
+				  .remote = VIEW("next.test[192.0.2.1]:25") },
+			   no = { .kind = WIRE_FAILED,
+				  .code = 550,
+				  .enhanced = { 5, 1, 1 },
+				  .text = VIEW("5.1.1 no user"),
+				  .remote = VIEW("next.test[192.0.2.1]:25") },
+			   later = { .kind = WIRE_DEFERRED,
+				     .code = 452,
+				     .enhanced = { 4, 2, 2 },
+				     .text = VIEW("4.2.2 full"),
+				     .remote = VIEW("next.test[192.0.2.1]:25") };
 	struct buf list;
 
 	answer_list(&list);
@@ -121,7 +149,10 @@ static void mixed(void **state)
 	(void)state;
 	harness_connect(h, &h->send, ROLE_SEND, 1, say_mixed);
 	harness_connect(h, &h->local, ROLE_LOCAL, 1, say_ok);
-	submit_done(h, &(struct submit){ .sender = "boss@local.test", .rcpts = { "a@relay.test", "b@relay.test", "c@relay.test" } }, WIRE_DONE_OK);
+	submit_done(h,
+		    &(struct submit){ .sender = "boss@local.test",
+				      .rcpts = { "a@relay.test", "b@relay.test", "c@relay.test" } },
+		    WIRE_DONE_OK);
 	assert_int_equal(logged(h, "delivered", "to=a@relay.test"), 1);
 	assert_int_equal(logged(h, "failed", "to=b@relay.test"), 1);
 	assert_int_equal(logged(h, "deferred", "to=c@relay.test"), 1);
@@ -131,7 +162,8 @@ static void mixed(void **state)
 	assert_non_null(report);
 	assert_string_equal(report->sender, "");
 	assert_int_equal(report->notify[0], PSMTP_NOTIFY_NEVER);
-	assert_true(contains(got_body(report), "Final-Recipient: rfc822; b@relay.test\r\nAction: failed\r\nStatus: 5.1.1"));
+	assert_true(
+		contains(got_body(report), "Final-Recipient: rfc822; b@relay.test\r\nAction: failed\r\nStatus: 5.1.1"));
 	assert_true(contains(got_body(report), "Diagnostic-Code: smtp; 550 5.1.1 no user"));
 	assert_true(contains(got_body(report), "Content-Type: message/rfc822"));
 	assert_true(contains(got_body(report), "Received: by us\r\nSubject: x\r\n\r\nhello\r\n"));
@@ -157,8 +189,13 @@ static unsigned reports(uint8_t notify, const char *rcpt, script *s, bool dsn_ho
 	harness_connect(h, &h->send, ROLE_SEND, 1, s);
 	harness_connect(h, &h->local, ROLE_LOCAL, 1, strstr(rcpt, "local") ? s : say_ok);
 	(void)dsn_hop;
-	submit_done(h, &(struct submit){ .sender = "boss@lmtp.test", .notify = notify, .envid = "EN", .orcpt = "orig@x.test", .rcpts = { rcpt } },
-	            WIRE_DONE_OK);
+	submit_done(h,
+		    &(struct submit){ .sender = "boss@lmtp.test",
+				      .notify = notify,
+				      .envid = "EN",
+				      .orcpt = "orig@x.test",
+				      .rcpts = { rcpt } },
+		    WIRE_DONE_OK);
 	report = to(h, "boss@lmtp.test");
 	if (report) {
 		assert_true(contains(got_body(report), action));
@@ -195,15 +232,19 @@ static void notify(void **state)
 	assert_int_equal(reports(0, "a@relay.test", say_permanent_once, false, "Action: failed"), 1);
 	assert_int_equal(reports(PSMTP_NOTIFY_NEVER, "a@relay.test", say_permanent_once, false, ""), 0);
 	assert_int_equal(reports(PSMTP_NOTIFY_FAILURE, "a@relay.test", say_permanent_once, false, "Action: failed"), 1);
-	assert_int_equal(reports(PSMTP_NOTIFY_SUCCESS | PSMTP_NOTIFY_DELAY, "a@relay.test", say_permanent_once, false, ""), 0);
+	assert_int_equal(
+		reports(PSMTP_NOTIFY_SUCCESS | PSMTP_NOTIFY_DELAY, "a@relay.test", say_permanent_once, false, ""), 0);
 	/* successes */
 	assert_int_equal(reports(0, "a@relay.test", say_ok, false, ""), 0);
 	assert_int_equal(reports(PSMTP_NOTIFY_FAILURE, "a@relay.test", say_ok, false, ""), 0);
 	assert_int_equal(reports(PSMTP_NOTIFY_SUCCESS, "a@relay.test", say_ok, false, "Action: relayed"), 1);
 	assert_int_equal(reports(PSMTP_NOTIFY_SUCCESS, "a@relay.test", say_ok_dsn, true, ""), 0);
 	assert_int_equal(reports(PSMTP_NOTIFY_SUCCESS, "a@local.test", say_ok, false, "Action: delivered"), 1);
-	assert_int_equal(reports(PSMTP_NOTIFY_SUCCESS | PSMTP_NOTIFY_FAILURE, "a@local.test", say_permanent_once, false, "Action: failed"), 1);
-	assert_int_equal(reports(PSMTP_NOTIFY_SUCCESS, "a@sink.test", say_ok, false, ""), 0); /* discard delivers nothing */
+	assert_int_equal(reports(PSMTP_NOTIFY_SUCCESS | PSMTP_NOTIFY_FAILURE, "a@local.test", say_permanent_once, false,
+				 "Action: failed"),
+			 1);
+	assert_int_equal(reports(PSMTP_NOTIFY_SUCCESS, "a@sink.test", say_ok, false, ""),
+			 0); /* discard delivers nothing */
 }
 
 static void ret_headers(void **state)
@@ -214,7 +255,9 @@ static void ret_headers(void **state)
 	(void)state;
 	harness_connect(h, &h->send, ROLE_SEND, 1, say_permanent);
 	harness_connect(h, &h->local, ROLE_LOCAL, 1, say_ok);
-	submit_done(h, &(struct submit){ .sender = "boss@local.test", .ret = PSMTP_RET_HDRS, .rcpts = { "a@relay.test" } }, WIRE_DONE_OK);
+	submit_done(h,
+		    &(struct submit){ .sender = "boss@local.test", .ret = PSMTP_RET_HDRS, .rcpts = { "a@relay.test" } },
+		    WIRE_DONE_OK);
 	report = to(h, "boss@local.test");
 	assert_true(contains(got_body(report), "text/rfc822-headers"));
 	assert_true(contains(got_body(report), "Subject: x"));
@@ -230,8 +273,11 @@ static void utf8_report(void **state)
 	(void)state;
 	harness_connect(h, &h->send, ROLE_SEND, 1, say_permanent);
 	harness_connect(h, &h->local, ROLE_LOCAL, 1, say_ok);
-	submit_done(h, &(struct submit){ .sender = "boss@local.test", .flags = WIRE_SMTPUTF8 | WIRE_HAS_UTF8,
-		.rcpts = { "\xc3\xa9@relay.test" } }, WIRE_DONE_OK);
+	submit_done(h,
+		    &(struct submit){ .sender = "boss@local.test",
+				      .flags = WIRE_SMTPUTF8 | WIRE_HAS_UTF8,
+				      .rcpts = { "\xc3\xa9@relay.test" } },
+		    WIRE_DONE_OK);
 	report = to(h, "boss@local.test");
 	assert_true(report->flags & WIRE_SMTPUTF8);
 	assert_true(contains(got_body(report), "Final-Recipient: utf-8; \xc3\xa9@relay.test"));
@@ -322,7 +368,10 @@ static void notify_without_delay(void **state)
 
 	(void)state;
 	harness_connect(h, &h->send, ROLE_SEND, 1, say_temporary);
-	submit_done(h, &(struct submit){ .sender = "boss@local.test", .notify = PSMTP_NOTIFY_FAILURE, .rcpts = { "a@relay.test" } }, WIRE_DONE_OK);
+	submit_done(h,
+		    &(struct submit){
+			    .sender = "boss@local.test", .notify = PSMTP_NOTIFY_FAILURE, .rcpts = { "a@relay.test" } },
+		    WIRE_DONE_OK);
 	harness_pass(h, DAY);
 	assert_int_equal(logged(h, "bounced", NULL), 0);
 	harness_free(h);
@@ -435,9 +484,12 @@ static void reload_moves_mail(void **state)
 	(void)state;
 	harness_connect(h, &h->send, ROLE_SEND, 1, say_temporary);
 	submit_done(h, &(struct submit){ .sender = "a@b.test", .rcpts = { "x@relay.test" } }, WIRE_DONE_OK);
-	assert_int_equal(conf_parse(&h->conf, VIEW("hostname = \"mx.sink.test\"\nspool = \"/n\"\ncontrol = \"/c\"\n"
-		"listener \"mx\" { address = {\"127.0.0.1:2620\"} tls = none }\n"
-		"domain \"relay.test\" { deliver = \"smtp://127.0.0.1:9\" tls = encrypt }\n"), "test", &e), 0);
+	assert_int_equal(conf_parse(&h->conf,
+				    VIEW("hostname = \"mx.sink.test\"\nspool = \"/n\"\ncontrol = \"/c\"\n"
+					 "listener \"mx\" { address = {\"127.0.0.1:2620\"} tls = none }\n"
+					 "domain \"relay.test\" { deliver = \"smtp://127.0.0.1:9\" tls = encrypt }\n"),
+				    "test", &e),
+			 0);
 	assert_int_equal(queue_role.reload(&h->role, h->conf, NULL, &e), 0);
 	conf_free(old);
 	h->send.script = say_ok;
@@ -460,7 +512,8 @@ static void drain_waits_for_deliveries(void **state)
 	queue_role.drain(&h->role, 5000);
 	harness_pass(h, 1000);
 	assert_false(h->drained);
-	submit_done(h, &(struct submit){ .sender = "a@b.test", .rcpts = { "y@relay.test" } }, WIRE_DONE_OK); /* receive finishes, too */
+	submit_done(h, &(struct submit){ .sender = "a@b.test", .rcpts = { "y@relay.test" } },
+		    WIRE_DONE_OK);               /* receive finishes, too */
 	assert_int_equal(h->send.deliveries, 1); /* nothing new begins */
 	say_ok(&h->got[0]);
 	harness_pass(h, 1000);
@@ -485,12 +538,24 @@ static void drain_ends_in_time(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(hostile_frames), cmocka_unit_test(outcome_of_nothing), cmocka_unit_test(mixed),
-		cmocka_unit_test(notify), cmocka_unit_test(ret_headers), cmocka_unit_test(utf8_report),
-		cmocka_unit_test(null_sender), cmocka_unit_test(double_bounce), cmocka_unit_test(unroutable),
-		cmocka_unit_test(retries_expiry_and_warning), cmocka_unit_test(notify_without_delay), cmocka_unit_test(report_expires),
-		cmocka_unit_test(send_dies), cmocka_unit_test(send_dies_again_and_again), cmocka_unit_test(generations),
-		cmocka_unit_test(maybe_delivered), cmocka_unit_test(reload_moves_mail), cmocka_unit_test(drain_waits_for_deliveries),
+		cmocka_unit_test(hostile_frames),
+		cmocka_unit_test(outcome_of_nothing),
+		cmocka_unit_test(mixed),
+		cmocka_unit_test(notify),
+		cmocka_unit_test(ret_headers),
+		cmocka_unit_test(utf8_report),
+		cmocka_unit_test(null_sender),
+		cmocka_unit_test(double_bounce),
+		cmocka_unit_test(unroutable),
+		cmocka_unit_test(retries_expiry_and_warning),
+		cmocka_unit_test(notify_without_delay),
+		cmocka_unit_test(report_expires),
+		cmocka_unit_test(send_dies),
+		cmocka_unit_test(send_dies_again_and_again),
+		cmocka_unit_test(generations),
+		cmocka_unit_test(maybe_delivered),
+		cmocka_unit_test(reload_moves_mail),
+		cmocka_unit_test(drain_waits_for_deliveries),
 		cmocka_unit_test(drain_ends_in_time),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

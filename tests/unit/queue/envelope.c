@@ -11,13 +11,34 @@ static struct queue_rcpt rcpts[3];
 
 static struct queue_envelope sample(void)
 {
-	rcpts[0] = (struct queue_rcpt){ .address = VIEW("a@x.test"), .orcpt_type = VIEW("rfc822"), .orcpt = VIEW("o@x.test"), .notify = 4,
-		.last = { .when = 12345, .code = 451, .enhanced = { 4, 2, 1 }, .text = VIEW("later"), .remote = VIEW("mx[1.2.3.4]:25") } };
+	rcpts[0] = (struct queue_rcpt){ .address = VIEW("a@x.test"),
+					.orcpt_type = VIEW("rfc822"),
+					.orcpt = VIEW("o@x.test"),
+					.notify = 4,
+					.last = { .when = 12345,
+						  .code = 451,
+						  .enhanced = { 4, 2, 1 },
+						  .text = VIEW("later"),
+						  .remote = VIEW("mx[1.2.3.4]:25") } };
 	rcpts[1] = (struct queue_rcpt){ .address = VIEW("b@x.test"),
-		.last = { .when = 12346, .code = 451, .enhanced = { 4, 2, 1 }, .text = VIEW("later"), .remote = VIEW("mx[1.2.3.4]:25") } };
-	rcpts[2] = (struct queue_rcpt){ .address = VIEW("c@x.test"), .last = { .when = 9, .local = true, .text = VIEW("other") } };
-	return (struct queue_envelope){ .kind = QUEUE_MAIL, .session = 77, .flags = 9, .ret = 2, .warned = true, .lost = 3,
-		.sender = VIEW("s@y.test"), .envid = VIEW("id"), .client = VIEW("c"), .rcpts = rcpts, .n = 3 };
+					.last = { .when = 12346,
+						  .code = 451,
+						  .enhanced = { 4, 2, 1 },
+						  .text = VIEW("later"),
+						  .remote = VIEW("mx[1.2.3.4]:25") } };
+	rcpts[2] = (struct queue_rcpt){ .address = VIEW("c@x.test"),
+					.last = { .when = 9, .local = true, .text = VIEW("other") } };
+	return (struct queue_envelope){ .kind = QUEUE_MAIL,
+					.session = 77,
+					.flags = 9,
+					.ret = 2,
+					.warned = true,
+					.lost = 3,
+					.sender = VIEW("s@y.test"),
+					.envid = VIEW("id"),
+					.client = VIEW("c"),
+					.rcpts = rcpts,
+					.n = 3 };
 }
 
 static void encode(struct buf *b, const struct queue_envelope *e)
@@ -113,7 +134,8 @@ static void reads_back(void **state)
 	assert_true(view_eq(back.sender, e.sender) && view_eq(back.envid, e.envid) && view_eq(back.client, e.client));
 	assert_int_equal(back.n, 3);
 	assert_true(view_eq(back.rcpts[0].orcpt, VIEW("o@x.test")));
-	assert_true(view_eq(back.rcpts[1].last.text, VIEW("later")) && view_eq(back.rcpts[1].last.remote, VIEW("mx[1.2.3.4]:25")));
+	assert_true(view_eq(back.rcpts[1].last.text, VIEW("later")) &&
+		    view_eq(back.rcpts[1].last.remote, VIEW("mx[1.2.3.4]:25")));
 	assert_int_equal(back.rcpts[1].last.enhanced[1], 2);
 	assert_true(back.rcpts[2].last.local && view_eq(back.rcpts[2].last.text, VIEW("other")));
 	arena_free(&arena);

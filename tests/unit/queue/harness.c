@@ -6,18 +6,20 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static const char config[] =
-	"hostname = \"mx.sink.test\"\nspool = \"/nowhere\"\ncontrol = \"/nowhere/c\"\n"
-	"listener \"mx\" { address = {\"127.0.0.1:2620\"} tls = none }\n"
-	"domain \"sink.test\" { deliver = \"discard\" }\n"
-	"domain \"local.test\" { deliver = \"maildir:/m/%{user}\" }\n"
-	"domain \"lmtp.test\" { deliver = \"lmtp://127.0.0.1:24\" }\n"
-	"domain \"relay.test\" { deliver = \"smtp://127.0.0.1:2650\" tls = may }\n"
-	"domain \"dead.test\" { deliver = \"smtp://127.0.0.1:2651\" tls = may }\n";
+static const char config[] = "hostname = \"mx.sink.test\"\nspool = \"/nowhere\"\ncontrol = \"/nowhere/c\"\n"
+			     "listener \"mx\" { address = {\"127.0.0.1:2620\"} tls = none }\n"
+			     "domain \"sink.test\" { deliver = \"discard\" }\n"
+			     "domain \"local.test\" { deliver = \"maildir:/m/%{user}\" }\n"
+			     "domain \"lmtp.test\" { deliver = \"lmtp://127.0.0.1:24\" }\n"
+			     "domain \"relay.test\" { deliver = \"smtp://127.0.0.1:2650\" tls = may }\n"
+			     "domain \"dead.test\" { deliver = \"smtp://127.0.0.1:2651\" tls = may }\n";
 
 int harness_busy;
 
-static int64_t clock_now(void *arg) { return ((struct harness *)arg)->now; }
+static int64_t clock_now(void *arg)
+{
+	return ((struct harness *)arg)->now;
+}
 
 static void fill_random(void *arg, void *to, size_t n)
 {
@@ -180,8 +182,12 @@ struct buf *answer_list(struct buf *b)
 
 void answer_list_send(struct got *g, struct buf *list, bool host_failed, bool maybe, bool dsn)
 {
-	struct wire_OUTCOME m = { .stream = g->stream, .host_failed = host_failed, .maybe_delivered = maybe, .dsn = dsn,
-		.tls = VIEW("TLSv1.3"), .results = buf_view(list) };
+	struct wire_OUTCOME m = { .stream = g->stream,
+				  .host_failed = host_failed,
+				  .maybe_delivered = maybe,
+				  .dsn = dsn,
+				  .tls = VIEW("TLSv1.3"),
+				  .results = buf_view(list) };
 
 	assert_false(g->answered);
 	g->answered = true;
@@ -193,8 +199,15 @@ void answer_list_send(struct got *g, struct buf *list, bool host_failed, bool ma
 
 void answer_all(struct got *g, uint8_t kind, uint16_t code, const char *text, bool host_failed)
 {
-	struct wire_result r = { .kind = kind, .code = code, .text = view_cstr(text), .remote = VIEW("next.test[192.0.2.1]:25"),
-		.enhanced = { (uint16_t)(kind == WIRE_DELIVERED ? 2 : kind == WIRE_FAILED ? 5 : 4), 1, 1 }, .local = code == 0 };
+	struct wire_result r = { .kind = kind,
+				 .code = code,
+				 .text = view_cstr(text),
+				 .remote = VIEW("next.test[192.0.2.1]:25"),
+				 .enhanced = { (uint16_t)(kind == WIRE_DELIVERED ? 2
+							  : kind == WIRE_FAILED  ? 5
+										 : 4),
+					       1, 1 },
+				 .local = code == 0 };
 	struct buf list;
 	uint32_t i;
 
@@ -204,10 +217,22 @@ void answer_all(struct got *g, uint8_t kind, uint16_t code, const char *text, bo
 	answer_list_send(g, &list, host_failed, false, false);
 }
 
-void say_ok(struct got *g) { answer_all(g, WIRE_DELIVERED, 250, "ok", false); }
-void say_temporary(struct got *g) { answer_all(g, WIRE_DEFERRED, 451, "come back later", false); }
-void say_permanent(struct got *g) { answer_all(g, WIRE_FAILED, 550, "no such user", false); }
-void say_host_failed(struct got *g) { answer_all(g, WIRE_DEFERRED, 0, "connection refused", true); }
+void say_ok(struct got *g)
+{
+	answer_all(g, WIRE_DELIVERED, 250, "ok", false);
+}
+void say_temporary(struct got *g)
+{
+	answer_all(g, WIRE_DEFERRED, 451, "come back later", false);
+}
+void say_permanent(struct got *g)
+{
+	answer_all(g, WIRE_FAILED, 550, "no such user", false);
+}
+void say_host_failed(struct got *g)
+{
+	answer_all(g, WIRE_DEFERRED, 0, "connection refused", true);
+}
 
 /* ---- making and breaking ---- */
 
@@ -277,8 +302,17 @@ static struct harness *make(const char *more, int extra_fd, const char *path)
 	h->loop = loop_new(&h->env);
 	h->log = memfd_create("log", MFD_CLOEXEC);
 	h->events = events_new(&h->env, "queue", h->log, EVENT_DEBUG, h->counters);
-	h->role = (struct role){ .kind = ROLE_QUEUE, .ops = &queue_role, .conf = h->conf, .env = &h->env, .events = h->events,
-		.loop = h->loop, .single = !path, .extra_fd = extra_fd, .to_super = to_super, .drained = drained, .runner = h };
+	h->role = (struct role){ .kind = ROLE_QUEUE,
+				 .ops = &queue_role,
+				 .conf = h->conf,
+				 .env = &h->env,
+				 .events = h->events,
+				 .loop = h->loop,
+				 .single = !path,
+				 .extra_fd = extra_fd,
+				 .to_super = to_super,
+				 .drained = drained,
+				 .runner = h };
 	h->q = queue_make(&h->role, &e);
 	assert_non_null(h->q);
 	queue_spool_options(h->q, &o);
@@ -363,16 +397,23 @@ void send_bytes(struct harness *h, uint64_t stream, const char *p, size_t n)
 
 void send_submit(struct harness *h, uint64_t stream, const struct submit *s)
 {
-	struct wire_BODY_SUBMIT m = { .stream = stream, .prefix = view_cstr(s->prefix ? s->prefix : "Received: by us\r\n"),
-		.sender = view_cstr(s->sender), .ret = s->ret ? s->ret : 1, .envid = view_cstr(s->envid), .flags = s->flags, .session = 77,
-		.client = VIEW("c.test[192.0.2.7]") };
+	struct wire_BODY_SUBMIT m = { .stream = stream,
+				      .prefix = view_cstr(s->prefix ? s->prefix : "Received: by us\r\n"),
+				      .sender = view_cstr(s->sender),
+				      .ret = s->ret ? s->ret : 1,
+				      .envid = view_cstr(s->envid),
+				      .flags = s->flags,
+				      .session = 77,
+				      .client = VIEW("c.test[192.0.2.7]") };
 	struct buf list;
 	unsigned i;
 
 	buf_init(&list, &alloc_libc, 1 << 20);
 	for (i = 0; s->rcpts[i]; i++) {
-		struct wire_rcpt r = { .address = view_cstr(s->rcpts[i]), .notify = s->notify,
-			.orcpt_type = view_cstr(s->orcpt ? "rfc822" : ""), .orcpt = view_cstr(s->orcpt) };
+		struct wire_rcpt r = { .address = view_cstr(s->rcpts[i]),
+				       .notify = s->notify,
+				       .orcpt_type = view_cstr(s->orcpt ? "rfc822" : ""),
+				       .orcpt = view_cstr(s->orcpt) };
 
 		assert_true(wire_rcpt_add(&list, &r));
 	}

@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #define GOT_MAX 1024
-#define NOW0 1795516081000
+#define NOW0    1795516081000
 
 struct harness;
 
@@ -39,11 +39,14 @@ struct fake {
 	struct channel *channel; /* our end */
 	bool closed;
 	script *script;
-	bool no_credit;          /* never grants any */
+	bool no_credit; /* never grants any */
 	uint64_t deliveries, open, open_most;
 };
 
-struct done { uint64_t stream, id; uint8_t status; };
+struct done {
+	uint64_t stream, id;
+	uint8_t status;
+};
 
 struct harness {
 	struct env env;
@@ -80,7 +83,7 @@ void harness_free(struct harness *);
 void harness_run(struct harness *);              /* until nothing moves at this instant */
 void harness_pass(struct harness *, int64_t ms); /* time goes on, in steps of at most a minute */
 void harness_connect(struct harness *, struct fake *, enum role_kind, uint32_t generation, script *);
-void harness_receive(struct harness *);          /* a new channel of receive */
+void harness_receive(struct harness *); /* a new channel of receive */
 /* Says one result for all recipients, or for one. */
 void answer_all(struct got *, uint8_t kind, uint16_t code, const char *text, bool host_failed);
 struct buf *answer_list(struct buf *); /* empty, to be filled by wire_result_add */

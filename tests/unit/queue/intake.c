@@ -29,14 +29,16 @@ static void truncated_frames(void **state)
 		for (n = 0; n < 12; n += 3) {
 			struct harness *h = harness_new(NULL);
 
-			channel_send(h->receive, types[i], view_of("\1\0\0\0\0\0\0\0\xff\xff\xff\xff", n == 9 ? 12 : n));
+			channel_send(h->receive, types[i],
+				     view_of("\1\0\0\0\0\0\0\0\xff\xff\xff\xff", n == 9 ? 12 : n));
 			expect_closed(h);
 		}
 }
 
 static void foreign_frames(void **state)
 {
-	static const uint32_t types[] = { WIRE_OUTCOME, WIRE_DELIVER, WIRE_CHANNEL, WIRE_COUNTERS, WIRE_RESOLVE, 9999, WIRE_BODY_DONE };
+	static const uint32_t types[] = { WIRE_OUTCOME, WIRE_DELIVER, WIRE_CHANNEL,  WIRE_COUNTERS,
+					  WIRE_RESOLVE, 9999,         WIRE_BODY_DONE };
 	unsigned i;
 
 	(void)state;
@@ -85,7 +87,8 @@ static void beyond_credit(void **state)
 	for (i = 0; i < WIRE_BODY_WINDOW / WIRE_BODY_FRAME + 1; i++) /* all in one turn: no grant can have come */
 		send_bytes(h, 1, block, WIRE_BODY_FRAME);
 	harness_run(h);
-	/* grants are made as frames are taken: so a peer that ignores them may get away with it until it is far ahead */
+	/* grants are made as frames are taken: so a peer that ignores them may get away with it until it is far ahead
+	 */
 	for (i = 0; i < 1000 && !h->receive_closed; i++) {
 		unsigned k;
 
@@ -191,8 +194,13 @@ static void abort_and_death(void **state)
 static void routes_and_groups(void **state)
 {
 	struct harness *h = harness_new(NULL);
-	uint64_t id = submit_done(h, &(struct submit){ .sender = "a@b.test", .envid = "E1", .ret = 2,
-		.rcpts = { "a@relay.test", "b@local.test", "c@RELAY.test", "d@sink.test", "e@far.example", "Postmaster" } }, WIRE_DONE_OK);
+	uint64_t id = submit_done(h,
+				  &(struct submit){ .sender = "a@b.test",
+						    .envid = "E1",
+						    .ret = 2,
+						    .rcpts = { "a@relay.test", "b@local.test", "c@RELAY.test",
+							       "d@sink.test", "e@far.example", "Postmaster" } },
+				  WIRE_DONE_OK);
 
 	(void)state;
 	assert_true(id);
@@ -318,11 +326,13 @@ static void large_body(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(truncated_frames), cmocka_unit_test(foreign_frames), cmocka_unit_test(stream_begun_twice),
-		cmocka_unit_test(unknown_stream),   cmocka_unit_test(beyond_credit),  cmocka_unit_test(bad_recipients),
-		cmocka_unit_test(too_large),        cmocka_unit_test(loops),          cmocka_unit_test(abort_and_death),
-		cmocka_unit_test(routes_and_groups), cmocka_unit_test(fast_path),     cmocka_unit_test(hundreds_of_recipients),
-		cmocka_unit_test(empty_body),       cmocka_unit_test(large_body),
+		cmocka_unit_test(truncated_frames),   cmocka_unit_test(foreign_frames),
+		cmocka_unit_test(stream_begun_twice), cmocka_unit_test(unknown_stream),
+		cmocka_unit_test(beyond_credit),      cmocka_unit_test(bad_recipients),
+		cmocka_unit_test(too_large),          cmocka_unit_test(loops),
+		cmocka_unit_test(abort_and_death),    cmocka_unit_test(routes_and_groups),
+		cmocka_unit_test(fast_path),          cmocka_unit_test(hundreds_of_recipients),
+		cmocka_unit_test(empty_body),         cmocka_unit_test(large_body),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

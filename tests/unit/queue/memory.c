@@ -1,6 +1,6 @@
-/* Memory runs out at the n-th request, for every n that a message meets on its way: it is answered as temporary or it is
- * kept; nothing crashes, nothing leaks, nothing that was acknowledged is lost.  malloc, calloc and realloc of our own
- * objects are wrapped by the linker. */
+/* Memory runs out at the n-th request, for every n that a message meets on its way: it is answered as temporary or it
+ * is kept; nothing crashes, nothing leaks, nothing that was acknowledged is lost.  malloc, calloc and realloc of our
+ * own objects are wrapped by the linker. */
 #include "harness.h"
 
 #include <stdio.h>
@@ -20,9 +20,18 @@ static bool fails(void)
 	return !harness_busy && countdown >= 0 && countdown-- == 0;
 }
 
-void *__wrap_malloc(size_t n) { return fails() ? NULL : __real_malloc(n); }
-void *__wrap_calloc(size_t n, size_t size) { return fails() ? NULL : __real_calloc(n, size); }
-void *__wrap_realloc(void *p, size_t n) { return n && fails() ? NULL : __real_realloc(p, n); }
+void *__wrap_malloc(size_t n)
+{
+	return fails() ? NULL : __real_malloc(n);
+}
+void *__wrap_calloc(size_t n, size_t size)
+{
+	return fails() ? NULL : __real_calloc(n, size);
+}
+void *__wrap_realloc(void *p, size_t n)
+{
+	return n && fails() ? NULL : __real_realloc(p, n);
+}
 
 /* The whole way of a message while the n-th request fails; then, with memory again, all must end well. */
 static bool walk(long n, script *s)
@@ -34,7 +43,8 @@ static bool walk(long n, script *s)
 	harness_connect(h, &h->send, ROLE_SEND, 1, s);
 	harness_connect(h, &h->local, ROLE_LOCAL, 1, say_ok);
 	harness_run(h);
-	submit(h, &(struct submit){ .sender = "boss@local.test", .rcpts = { "a@relay.test", "b@relay.test", "c@local.test" } });
+	submit(h, &(struct submit){ .sender = "boss@local.test",
+				    .rcpts = { "a@relay.test", "b@relay.test", "c@local.test" } });
 	countdown = n;
 	harness_run(h);
 	failed = countdown < 0;

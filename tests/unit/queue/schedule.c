@@ -7,7 +7,7 @@
 #include <time.h>
 
 #define MINUTE 60000
-#define HOUR (60 * MINUTE)
+#define HOUR   (60 * MINUTE)
 
 static void many(struct harness *h, const char *domain, unsigned n)
 {
@@ -313,9 +313,16 @@ static void many_dead_destinations(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(window_opens_slowly), cmocka_unit_test(window_small_by_configuration), cmocka_unit_test(cap_of_all),
-		cmocka_unit_test(round_robin), cmocka_unit_test(pauses), cmocka_unit_test(dead_costs_little), cmocka_unit_test(dead_expires),
-		cmocka_unit_test(flaky_host_gets_all), cmocka_unit_test(ten_thousand_dead), cmocka_unit_test(idle_are_forgotten),
+		cmocka_unit_test(window_opens_slowly),
+		cmocka_unit_test(window_small_by_configuration),
+		cmocka_unit_test(cap_of_all),
+		cmocka_unit_test(round_robin),
+		cmocka_unit_test(pauses),
+		cmocka_unit_test(dead_costs_little),
+		cmocka_unit_test(dead_expires),
+		cmocka_unit_test(flaky_host_gets_all),
+		cmocka_unit_test(ten_thousand_dead),
+		cmocka_unit_test(idle_are_forgotten),
 		cmocka_unit_test(many_dead_destinations),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -53,9 +53,34 @@ static void expect(const struct conf *c, struct view rcpt, const char *dest, con
 
 static void malformed(void **state)
 {
-	static const char *bad[] = { "", "x", "smtp", "smtp:", "smtp:host", "smtp:host:", "smtp:host:0", "smtp:host:65536", "smtp:host:-1",
-		"smtp:a:b:25", "smtp:[::1]", "smtp::25", "mx:", "mx:a;tls=", "mx:a;tls=maybe", "mx:a;tls", "mx:a;evil=1", "mx:a;source=",
-		"maildir:", "maildir:a;tls=none", "maildir:/a%", "maildir:/a%2", "maildir:/a%00", "maildir:/a%zz", "pipe:x", "discard:", ";:", "mx;a:b" };
+	static const char *bad[] = { "",
+				     "x",
+				     "smtp",
+				     "smtp:",
+				     "smtp:host",
+				     "smtp:host:",
+				     "smtp:host:0",
+				     "smtp:host:65536",
+				     "smtp:host:-1",
+				     "smtp:a:b:25",
+				     "smtp:[::1]",
+				     "smtp::25",
+				     "mx:",
+				     "mx:a;tls=",
+				     "mx:a;tls=maybe",
+				     "mx:a;tls",
+				     "mx:a;evil=1",
+				     "mx:a;source=",
+				     "maildir:",
+				     "maildir:a;tls=none",
+				     "maildir:/a%",
+				     "maildir:/a%2",
+				     "maildir:/a%00",
+				     "maildir:/a%zz",
+				     "pipe:x",
+				     "discard:",
+				     ";:",
+				     "mx;a:b" };
 	struct route_dest d;
 	char big[ROUTE_DEST_MAX + 8];
 	size_t i;
