@@ -145,7 +145,7 @@ static void prefix_comes_first(void **state)
 		spool_accept(k->spool, b, &e, NULL, 1, kit_done, &a);
 		kit_wait(k, &a.done);
 		assert_int_equal(a.status, SPOOL_OK);
-		sprintf(whole, "Received: by us\r\n%s", text);
+		snprintf(whole, size + 32, "Received: by us\r\n%s", text);
 		kit_assert_body(k, a.id, whole);
 		b = spool_body_begin(k->spool, 0);
 		assert_int_not_equal(spool_body_prefix(b, view_cstr(big)), SPOOL_OK); /* more than 4 KiB */
