@@ -480,6 +480,38 @@ static void compaction_moves_what_lives(void **state)
 	}
 }
 
+/* The end of a message stands in a later segment than the message: recycled first, a rebuild would deliver it again. */
+static void ends_outlive_their_messages(void **state)
+{
+	struct kit *k = *state;
+	static char text[15000];
+	struct kit_answer small[10], large[14];
+
+	memset(text, 'k', sizeof text - 1);
+	for (int i = 0; i < 14; i++) { /* the first segment stays mostly live */
+		if (i < 10)
+			small[i] = kit_accept(k, "delivered once", "d", 1, true);
+		large[i] = kit_accept(k, text, "keep", 1, false);
+	}
+	for (int i = 0; i < 20; i++) {
+		struct kit_answer a = kit_accept(k, text, "d", 1, true);
+		kit_settle(k, a.id, 0, NULL);
+	}
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(kit_settle(k, small[i].id, 0, NULL).status, SPOOL_OK);
+	for (int i = 0; i < 80; i++) { /* and what comes after is all dead, several times over */
+		struct kit_answer a = kit_accept(k, text, "d", 1, true);
+		kit_settle(k, a.id, 0, NULL);
+	}
+	crash(k);
+	remove_index(k);
+	reopen(k);
+	assert_int_equal(k->found.quarantined, 0);
+	assert_int_equal(kit_count(k), 14);
+	for (int i = 0; i < 14; i++)
+		kit_assert_body(k, large[i].id, text);
+}
+
 static void body_files(void **state)
 {
 	struct kit *k = *state;
@@ -611,7 +643,8 @@ int main(void)
 		T(crash_keeps_everything), T(rebuilt_is_the_same), T(delivered_mail_stays_delivered),
 		T(second_opener_is_refused), T(torn_tail_is_cut), T(damaged_record_is_set_aside),
 		T(a_record_in_a_mail_is_only_mail), T(damaged_index_is_rebuilt), T(old_index_is_not_believed),
-		T(segments_are_recycled), T(compaction_moves_what_lives), T(body_files), T(damaged_headers),
+		T(segments_are_recycled), T(compaction_moves_what_lives),
+		T(ends_outlive_their_messages), T(body_files), T(damaged_headers),
 		T(a_segment_is_missing), T(operations_over_many),
 	};
 
