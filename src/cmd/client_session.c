@@ -162,8 +162,13 @@ static void answer_auth(struct client_run *r, struct view challenge)
 	struct error e = { .text = "the exchange went wrong" };
 
 	r->trace.secret = true;
-	if (!r->auth)
+	if (!r->auth) {
 		r->auth = send_auth_new(r->login ? "LOGIN" : "PLAIN", r->credentials, &e);
+		if (r->auth && r->login) { /* not every server takes LOGIN's name before it has asked for it */
+			psmtp_client_auth_answer(r->smtp, (struct psmtp_view){ "", 0 }, false, now_of(r));
+			return;
+		}
+	}
 	if (!r->auth || send_auth_step(r->auth, challenge, &answer) == -1) {
 		client_trace_note(&r->trace, "AUTH: %s", e.text);
 		psmtp_client_auth_answer(r->smtp, (struct psmtp_view){ "", 0 }, true, now_of(r));
@@ -434,6 +439,8 @@ static void on_dialled(void *arg, int fd, const struct error *e)
 	} else if (conn_open(&r->conn, fd, &opened) == -1) {
 		give_up(r, EX_OSERR, "%s", opened.text);
 	} else {
+		if (r->a->implicit)
+			start_tls(r); /* RFC 8314 section 3.3: the greeting comes inside */
 		run(r);
 	}
 }

@@ -34,8 +34,10 @@ int cmd_reload(int argc, char **argv)
 	int status = order("reload", argc, argv, &super);
 
 	if (status == 0 && !json_is_true(json_object_get(super, "ok"))) {
-		fprintf(stderr, "postrider reload: %s\n", json_text(super, "error")[0] ? json_text(super, "error") : "refused");
-		status = EX_CONFIG; /* the old configuration goes on */
+		const char *why = json_text(super, "error");
+
+		fprintf(stderr, "postrider reload: %s\n", why[0] ? why : "refused");
+		status = strstr(why, "under way") ? EX_TEMPFAIL : EX_CONFIG; /* the old configuration goes on */
 	} else if (status == 0) {
 		printf("generation %" PRId64 " starts\n", json_number(super, "generation"));
 	}
