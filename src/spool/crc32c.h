@@ -8,6 +8,6 @@
 #include <stdint.h>
 
 uint32_t crc32c(uint32_t crc, const void *bytes, size_t n);
-uint32_t crc32c_plain(uint32_t crc, const void *bytes, size_t n); /* the same by table, on any machine; the tests' twin */
+uint32_t crc32c_plain(uint32_t crc, const void *bytes, size_t n); /* the same by table, on any machine */
 
 #endif

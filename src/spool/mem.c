@@ -410,7 +410,8 @@ static void mem_close(void *engine)
 	alloc_put(m->spool->alloc, m);
 }
 
-static const struct engine_ops mem_ops = { .write = mem_write, .read = mem_read, .close = mem_close, .body_files = false };
+static const struct engine_ops mem_ops = { .write = mem_write, .read = mem_read, .close = mem_close,
+	.body_files = false };
 
 int spool_open_mem(struct spool **out, const struct spool_options *o, struct error *err)
 {

@@ -88,7 +88,8 @@ void apply_undo(struct queue *);                /* it does not */
 
 /* writer.c */
 bool queue_write(void *engine, struct job_list *in);
-unsigned char *batch_record(struct queue *, uint64_t payload); /* room for a record; returns its payload; NULL: memory */
+/* Room for a record; returns where its payload goes.  NULL: memory. */
+unsigned char *batch_record(struct queue *, uint64_t payload);
 uint64_t batch_seal(struct queue *, enum record_type, unsigned flags, uint64_t payload); /* returns its offset */
 bool batch_fits(const struct queue *, uint64_t bytes);
 void queue_publish(struct queue *); /* stats, under the lock */

@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
-#define COUNT_MAX 10000u         /* envelopes of one destination that spool_due counts; more are reported as this many */
+#define COUNT_MAX 10000u /* envelopes of one destination that spool_due counts; more are reported as this many */
 #define VERIFY_BYTES (256u * 1024) /* read at once while a body is checked */
 
 static enum spool_status index_trouble(struct queue *q)

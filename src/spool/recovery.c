@@ -14,18 +14,13 @@
 static const char *const folders[] = { "segments", "bodies", "quarantine" };
 static const char *const index_files[] = { "index.db-wal", "index.db-shm", "index.db", "rebuild" };
 
-static void path_of(const struct queue *q, const char *name, char to[SPOOL_PATH_MAX])
-{
-	snprintf(to, SPOOL_PATH_MAX, "%s/%s", q->spool->path, name);
-}
-
 static int sync_folder(struct queue *q, const char *name, struct error *err)
 {
 	const struct env_disk *d = &q->spool->env->disk;
 	char path[SPOOL_PATH_MAX];
 	int fd, r;
 
-	path_of(q, name, path);
+	recover_path(q, name, path);
 	fd = d->open(d->arg, path, O_RDONLY | O_DIRECTORY, 0);
 	if (fd == -1)
 		return error_sys(err, errno, "cannot open %s", path);
@@ -49,7 +44,7 @@ static int make_folders(struct queue *q, struct error *err)
 	if (made && sync_folder(q, "..", err) == -1)
 		return -1;
 	for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
-		path_of(q, folders[i], path);
+		recover_path(q, folders[i], path);
 		if (d->mkdir(d->arg, path, 0700) == 0)
 			made = true;
 		else if (errno != EEXIST)
@@ -64,7 +59,7 @@ static int take_lock(struct queue *q, struct error *err)
 	const struct env_disk *d = &q->spool->env->disk;
 	char path[SPOOL_PATH_MAX];
 
-	path_of(q, "lock", path);
+	recover_path(q, "lock", path);
 	q->lock_fd = d->open(d->arg, path, O_RDWR | O_CREAT, 0600);
 	if (q->lock_fd == -1)
 		return error_sys(err, errno, "cannot open %s", path);
@@ -82,148 +77,12 @@ static bool exists(struct queue *q, const char *name)
 	char path[SPOOL_PATH_MAX];
 	int fd;
 
-	path_of(q, name, path);
+	recover_path(q, name, path);
 	fd = d->open(d->arg, path, O_RDONLY, 0);
 	if (fd == -1)
 		return errno != ENOENT; /* not readable is not the same as not there */
 	d->close(d->arg, fd);
 	return true;
-}
-
-/* ---- what the index knows of the segments ---- */
-
-struct attach {
-	struct queue *q;
-	struct spool_recovery *found;
-	bool failed;
-};
-
-static struct segment *by_number(struct queue *q, uint64_t number)
-{
-	for (size_t i = 0; i < q->segments.n; i++)
-		if (q->segments.list[i]->number == number)
-			return q->segments.list[i];
-	return NULL;
-}
-
-static bool attach_segment(void *ctx, const struct index_segment *row)
-{
-	struct attach *a = ctx;
-	struct queue *q = a->q;
-	struct segment *s = segments_find(&q->segments, row->generation);
-
-	if (!s) {
-		s = by_number(q, row->number);
-		if (s && (!s->suspect || s->generation))
-			s = NULL;
-		if (s) { /* its header is damaged; its records are not, as far as we know */
-			s->generation = row->generation;
-			s->salt = row->salt;
-			s->previous = row->previous;
-			a->found->quarantined++;
-		}
-	}
-	if (s) {
-		s->live_n = row->live_n;
-		s->live_bytes = row->live_bytes;
-		s->recorded = true;
-		return true;
-	}
-	if (row->live_n) {
-		a->found->quarantined++; /* a file was taken away: what was in it is listed, but cannot be read */
-		return true;
-	}
-	if (!grow_one(q->spool->alloc, &q->forgotten, q->forgotten_n, &q->forgotten_cap, sizeof *q->forgotten))
-		a->failed = true;
-	else
-		q->forgotten[q->forgotten_n++] = row->generation;
-	return !a->failed;
-}
-
-static bool attach_ref(void *ctx, uint64_t holder, uint64_t target)
-{
-	struct attach *a = ctx;
-	struct segment *s = segments_find(&a->q->segments, holder);
-	bool fresh;
-
-	if (s && segments_find(&a->q->segments, target))
-		a->failed = !segment_refer(a->q->spool->alloc, s, target, &fresh);
-	return !a->failed;
-}
-
-/* Segments of which neither header nor index says what they are. */
-static int set_suspects_aside(struct queue *q, struct spool_recovery *found, struct error *err)
-{
-	const struct env_disk *d = &q->spool->env->disk;
-	struct segments *ss = &q->segments;
-	size_t to = 0;
-
-	for (size_t i = 0; i < ss->n; i++) {
-		struct segment *s = ss->list[i];
-		char from[SPOOL_PATH_MAX], name[64], path[SPOOL_PATH_MAX];
-		if (s->generation) {
-			ss->list[to++] = s;
-			continue;
-		}
-		segment_path(ss, s->number, from, sizeof from);
-		snprintf(name, sizeof name, "quarantine/segment-%08llx", (unsigned long long)s->number);
-		path_of(q, name, path);
-		if (d->rename(d->arg, from, path) == -1) {
-			for (size_t k = i; k < ss->n; k++)
-				ss->list[to++] = ss->list[k];
-			ss->n = to;
-			return error_sys(err, errno, "cannot set the damaged segment %s aside", from);
-		}
-		found->quarantined++;
-		alloc_put(q->spool->alloc, s->refs);
-		alloc_put(q->spool->alloc, s);
-	}
-	ss->n = to;
-	return 0;
-}
-
-static int rehead_suspects(struct queue *q, struct error *err)
-{
-	for (size_t i = 0; i < q->segments.n; i++) {
-		struct segment *s = q->segments.list[i];
-		if (!s->suspect)
-			continue;
-		if (segments_rehead(&q->segments, s) != SPOOL_OK)
-			return error_set(err, ERROR_OURS, "cannot repair the header of segment %08llx", (unsigned long long)s->number);
-		s->suspect = false;
-	}
-	return 0;
-}
-
-/* 1: the index does not fit the segments. */
-static int attach(struct queue *q, struct spool_recovery *found, struct error *err)
-{
-	struct attach a = { .q = q, .found = found };
-	enum index_result r = index_get_meta(&q->index, &q->meta);
-
-	if (r == INDEX_NONE)
-		return 1;
-	if (r == INDEX_DONE)
-		r = index_walk_segments(&q->index, attach_segment, &a);
-	segments_sort(&q->segments);
-	if (r == INDEX_DONE && !a.failed)
-		r = index_walk_refs(&q->index, attach_ref, &a);
-	if (r == INDEX_FAILED)
-		return q->index.corrupt ? 1 : replay_index_error(q, err, "it is read");
-	if (a.failed)
-		return error_set(err, ERROR_AGAIN, "no memory for the spool's segments");
-	q->next = q->meta;
-	if (!segments_find(&q->segments, q->meta.generation))
-		return 1; /* the newest segment it knows is not here: it is not the index of these segments */
-	for (size_t i = 0; i < q->segments.n; i++) {
-		struct segment *s = q->segments.list[i];
-		if (!s->generation)
-			continue;
-		if (s->generation < q->meta.generation && !s->recorded)
-			return 1; /* it has forgotten a segment that is still here: an old copy */
-		s->used = s->written;
-	}
-	return 0;
 }
 
 /* ---- body files ---- */
@@ -256,7 +115,7 @@ static int find_bodies(struct queue *q, struct numbers *f, struct error *err)
 	const struct env_disk *d = &q->spool->env->disk;
 	char path[SPOOL_PATH_MAX];
 
-	path_of(q, "bodies", path);
+	recover_path(q, "bodies", path);
 	if (d->list(d->arg, path, found_body, f) == -1)
 		return error_sys(err, errno, "cannot list %s", path);
 	if (f->failed)
@@ -425,16 +284,16 @@ static int with_index(struct queue *q, struct spool_recovery *found, struct erro
 	char path[SPOOL_PATH_MAX];
 	int result;
 
-	path_of(q, "index.db", path);
+	recover_path(q, "index.db", path);
 	if (!exists(q, "index.db") || exists(q, "rebuild"))
 		return 1;
 	if (index_open(&q->index, path, INDEX_WRITE, err) == -1)
 		return q->index.corrupt ? 1 : -1;
-	result = attach(q, found, err);
+	result = recover_attach(q, found, err);
 	if (result == 0)
-		result = set_suspects_aside(q, found, err);
+		result = recover_set_aside(q, found, err);
 	if (result == 0)
-		result = rehead_suspects(q, err);
+		result = recover_rehead(q, err);
 	if (result == 0 && index_begin(&q->index) != INDEX_DONE)
 		result = replay_index_error(q, err, "recovery begins");
 	if (result == 0)
@@ -461,14 +320,14 @@ static int build_index(struct queue *q, struct spool_recovery *found, struct err
 	found->rebuilt = true;
 	for (size_t i = 0; i < sizeof index_files / sizeof *index_files; i++) {
 		/* "rebuild" goes last: a crash between keeps the order to rebuild. */
-		path_of(q, index_files[i], path);
+		recover_path(q, index_files[i], path);
 		if (d->unlink(d->arg, path) == -1 && errno != ENOENT)
 			return error_sys(err, errno, "cannot remove %s", path);
 	}
-	path_of(q, "index.db", path);
+	recover_path(q, "index.db", path);
 	if (index_open(&q->index, path, INDEX_BUILD, err) == -1)
 		return -1;
-	result = set_suspects_aside(q, found, err);
+	result = recover_set_aside(q, found, err);
 	if (result == 0 && index_begin(&q->index) != INDEX_DONE)
 		result = replay_index_error(q, err, "it is built");
 	if (result == 0)
@@ -515,7 +374,7 @@ static int recover(struct queue *q, bool rebuild, struct spool_recovery *found, 
 	found->messages = q->meta.messages;
 	found->envelopes = q->meta.envelopes;
 	found->segments = q->segments.n + q->segments.spares_n;
-	path_of(q, "index.db", path);
+	recover_path(q, "index.db", path);
 	r = index_open(&q->reader, path, INDEX_READ, err);
 	q->reading = r == 0;
 	if (r == 0)

@@ -1,4 +1,5 @@
-/* recovery.h - replaying segments into the index.  Inside of src/spool only; recovery.c opens, replay.c replays.
+/* recovery.h - replaying segments into the index.  Inside of src/spool only; recovery.c opens, attach.c joins index and
+ * segments, replay.c replays.
  *
  * Two passes: the first finds where the log ends, what was aborted, which groups are not whole, and what is damaged;
  * the second applies the rest.  Nothing here is fatal but a disk or memory that fails, and that leaves everything as
@@ -27,5 +28,11 @@ struct replay {
 int replay_run(struct replay *);
 void replay_free(struct replay *);
 int replay_index_error(struct queue *, struct error *, const char *doing); /* the error of a failed index call; -1 */
+
+/* attach.c */
+void recover_path(const struct queue *, const char *name, char to[SPOOL_PATH_MAX]);
+int recover_attach(struct queue *, struct spool_recovery *, struct error *); /* 1: index and segments do not fit */
+int recover_set_aside(struct queue *, struct spool_recovery *, struct error *); /* segments that nobody knows */
+int recover_rehead(struct queue *, struct error *); /* headers that the index knew */
 
 #endif

@@ -535,9 +535,9 @@ enum spool_status segments_retire(struct segments *ss, struct segment *s)
 
 	assert(s != ss->active && !segment_pinned(s));
 	if (ss->spares_n < SEGMENT_SPARES) {
-		s->generation = 0;
-		status = segments_rehead(ss, s);
-		s->generation = generation; /* still what the list is ordered by */
+		struct segment head = *s; /* the list, which the reader searches, is ordered by s->generation */
+		head.generation = 0;
+		status = segments_rehead(ss, &head);
 		if (status != SPOOL_OK)
 			return status;
 	} else {

@@ -435,7 +435,8 @@ enum index_result index_get_envelope(struct index *ix, spool_id id, uint32_t slo
 	return r;
 }
 
-enum index_result index_walk(struct index *ix, spool_id after, uint32_t slot, spool_id until, index_row *each, void *ctx)
+enum index_result index_walk(struct index *ix, spool_id after, uint32_t slot, spool_id until, index_row *each,
+                             void *ctx)
 {
 	sqlite3_stmt *st = use(ix, INDEX_WALK);
 	int rc;

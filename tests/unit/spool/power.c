@@ -63,10 +63,10 @@ static struct undo *remember(enum undo_kind kind, const char *path)
 {
 	struct undo *u = &disk.undo[disk.n++];
 
-	assert_true(disk.n < UNDOS);
+	assert_true(disk.n < UNDOS && strlen(path) < sizeof u->path);
 	memset(u, 0, sizeof *u);
 	u->kind = kind;
-	snprintf(u->path, sizeof u->path, "%s", path);
+	memmove(u->path, path, strlen(path) + 1); /* may be one of ours */
 	return u;
 }
 
