@@ -92,7 +92,7 @@ void spool_accept(struct spool *, struct spool_body *, const struct spool_envelo
 struct spool_due { struct view dest; int64_t due; uint64_t count; };
 typedef void spool_due_list(void *arg, enum spool_status, const struct spool_due *, size_t n, int64_t next_due);
 /* Destinations that have mail due by `now` and not held or in flight, earliest first, at most max; next_due: the
- * earliest due after now (INT64_MAX: none). */
+ * earliest due after now (INT64_MAX: none).  count stops at 10,000. */
 void spool_due(struct spool *, int64_t now, size_t max, spool_due_list *, void *arg);
 
 typedef void spool_leased(void *arg, enum spool_status, const struct spool_envelope *, size_t n);
@@ -102,7 +102,8 @@ void spool_lease(struct spool *, struct view dest, int64_t now, size_t max, spoo
 void spool_unlease(struct spool *, spool_id, uint32_t slot);
 
 typedef void spool_chunk(void *arg, enum spool_status, struct view bytes);
-/* Bytes of a body from offset; short only at its end. */
+/* Bytes of a body from offset; short only at its end.  A read from offset 0 checks the whole body first; SPOOL_SICK:
+ * this body is damaged or missing and must not be sent (others are not concerned). */
 void spool_read(struct spool *, spool_id, uint64_t offset, size_t n, spool_chunk *, void *arg);
 
 /* ---- outcomes ---- */
