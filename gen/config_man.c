@@ -11,7 +11,7 @@ static const char head[] =
 	".Nd configuration of the mail transfer agent Postrider\n"
 	".Sh DESCRIPTION\n"
 	"The file is read by\n"
-	".Xr postrider 1\n"
+	".Xr postrider 8\n"
 	"when it starts and at each SIGHUP.\n"
 	"Only three settings are required:\n"
 	".Ic hostname , spool\n"
@@ -123,7 +123,7 @@ static const char tail[] =
 	".Ql postrider config check\n"
 	"also warns of what works but is probably not meant.\n"
 	".Sh SEE ALSO\n"
-	".Xr postrider 1\n"
+	".Xr postrider 8\n"
 	".Sh STANDARDS\n"
 	"RFC 5321 (SMTP), RFC 3207 (STARTTLS), RFC 2033 (LMTP), RFC 5890 (internationalised domain names).\n";
 
