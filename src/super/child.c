@@ -81,6 +81,7 @@ static void take_reload(struct child_run *run, struct view payload, int fd)
 
 	if (wire_read_RELOAD(payload, &m) == -1 || fd == -1)
 		return;
+	run->role.generation = m.generation; /* that of the configuration: keys counts its sets by it */
 	if (parse_handoff(run, fd, &files, &conf, &e) == -1 || !run->role.ops->reload ||
 	    run->role.ops->reload(&run->role, conf, files, &e) == -1) {
 		EMIT(run->role.events, RELOAD_FAILED, F_STR("reason", e.text));
@@ -164,18 +165,18 @@ static void harden(enum role_kind kind)
 static int prepare_role(struct child_run *run, uid_t uid, struct error *e)
 {
 	struct role *role = &run->role;
-	bool root = geteuid() == 0;
+	bool root = geteuid() == 0, looks = root && role->kind == ROLE_LOCAL;
 
 	if (role->kind == ROLE_LOCAL && role->ops->prepare(role, e) == -1)
 		return -1;
-	if (root && confine_user(run->conf, role->kind, uid, e) == -1)
+	if ((root ? confine_user(run->conf, role->kind, uid, e) : confine_nobody(e)) == -1)
 		return -1;
 	harden(role->kind);
 	if (role->kind != ROLE_LOCAL && role->ops->prepare && role->ops->prepare(role, e) == -1)
 		return -1;
 	if (run->conf->global.sandbox == CONF_OFF)
 		return 0;
-	return confine_role(run->conf, role->kind, &run->walls, e);
+	return confine_role(run->conf, role->kind, looks, &run->walls, e);
 }
 
 static void say_walls(struct child_run *run)

@@ -1,7 +1,8 @@
 /* confine_landlock.c - which files a role can reach, and (newer kernels) which TCP ports and whose sockets and signals.
  *
  * receive, send, resolve and keys reach no file at all; queue reaches the spool; local and its workers reach the fixed
- * parts of the configured mailbox paths.  Numbers that Debian 12's headers do not know yet are stated here, from the
+ * parts of the configured mailbox paths; local as root, where workers deliver, opens nothing (to look whether a mailbox is
+ * there is not governed by Landlock).  Numbers that Debian 12's headers do not know yet are stated here, from the
  * kernel's documentation of Landlock; which of them apply is asked of the running kernel (its ABI number).
  */
 #include "super/super.h"
@@ -52,45 +53,81 @@ static int allow_beneath(int ruleset, const char *path, uint64_t rights, struct 
 	return r == 0 ? 0 : error_sys(e, errno, "confine to %s", path);
 }
 
-/* The folder that holds all mailboxes of a template; what has no fixed folder at all gets no rule. */
+void confine_mail_root(const char *template, char *to, size_t room)
+{
+	const char *mark = strstr(template, "%{"), *end = mark ? mark : template + strlen(template);
+
+	while (end > template && end[-1] != '/')
+		end--;
+	if (end == template) /* no absolute path: conf makes all absolute */
+		snprintf(to, room, "%s", "");
+	else if (end == template + 1)
+		snprintf(to, room, "/");
+	else
+		snprintf(to, room, "%.*s", (int)(end - template - 1), template);
+}
+
+/* Without a mark the mailbox itself may be still to be made, so its folder is what is allowed. */
 static int allow_mail(int ruleset, const char *template, uint64_t rights, struct error *e)
 {
 	char path[4096];
-	char *mark, *slash;
 
-	snprintf(path, sizeof path, "%s", template);
-	mark = strstr(path, "%{");
-	if (mark)
-		*mark = 0;
-	slash = strrchr(path, '/');
-	if (!slash)
-		return 0;
-	if (mark || access(path, F_OK) == -1) /* up to the last folder that is there for sure */
-		*slash = 0;
-	if (!path[0])
-		snprintf(path, sizeof path, "/");
-	if (access(path, F_OK) == -1)
+	confine_mail_root(template, path, sizeof path);
+	if (!path[0] || access(path, F_OK) == -1)
 		return 0; /* its mail is deferred until it is there, as it would be without walls */
 	return allow_beneath(ruleset, path, rights, e);
 }
 
-static int add_rules(const struct conf *conf, enum role_kind kind, int ruleset, uint64_t rights, struct error *e)
+/* The n-th template of a mailbox, or NULL behind the last; "" where a domain has none. */
+static const char *mail_template(const struct conf *conf, size_t n)
 {
+	const struct conf_delivery *d = n < conf->domain_count ? &conf->domains[n].hop.delivery : n == conf->domain_count ? conf->postmaster : NULL;
+
+	if (n > conf->domain_count)
+		return NULL;
+	return d && d->kind == CONF_DELIVER_MAILDIR ? d->path : "";
+}
+
+/* Is every folder of a's among b's? */
+static bool roots_within(const struct conf *a, const struct conf *b)
+{
+	char mine[4096], yours[4096];
+	const char *t, *u;
+
+	for (size_t i = 0; (t = mail_template(a, i)) != NULL; i++) {
+		bool found = false;
+		confine_mail_root(t, mine, sizeof mine);
+		for (size_t j = 0; mine[0] && !found && (u = mail_template(b, j)) != NULL; j++) {
+			confine_mail_root(u, yours, sizeof yours);
+			found = strcmp(mine, yours) == 0;
+		}
+		if (mine[0] && !found)
+			return false;
+	}
+	return true;
+}
+
+bool confine_same_roots(const struct conf *a, const struct conf *b)
+{
+	return roots_within(a, b) && roots_within(b, a);
+}
+
+static int add_rules(const struct conf *conf, enum role_kind kind, bool looks, int ruleset, uint64_t rights, struct error *e)
+{
+	const char *template;
+
 	rights &= ~FS_EXECUTE;
 	if (kind == ROLE_QUEUE)
 		return allow_beneath(ruleset, conf->global.spool, rights, e);
-	if (kind != ROLE_LOCAL && kind != ROLE_WORKER)
+	if (looks || (kind != ROLE_LOCAL && kind != ROLE_WORKER))
 		return 0;
-	for (size_t i = 0; i < conf->domain_count; i++)
-		if (conf->domains[i].hop.delivery.kind == CONF_DELIVER_MAILDIR &&
-		    allow_mail(ruleset, conf->domains[i].hop.delivery.path, rights, e) == -1)
+	for (size_t i = 0; (template = mail_template(conf, i)) != NULL; i++)
+		if (template[0] && allow_mail(ruleset, template, rights, e) == -1)
 			return -1;
-	if (strncmp(conf->global.postmaster, "maildir:", 8) == 0)
-		return allow_mail(ruleset, conf->global.postmaster + 8, rights, e);
 	return 0;
 }
 
-int confine_landlock(const struct conf *conf, enum role_kind kind, struct confine_result *r, struct error *e)
+int confine_landlock(const struct conf *conf, enum role_kind kind, bool looks, struct confine_result *r, struct error *e)
 {
 	struct ruleset set = { 0, 0, 0 };
 	size_t size = sizeof(uint64_t);
@@ -113,7 +150,7 @@ int confine_landlock(const struct conf *conf, enum role_kind kind, struct confin
 	fd = (int)syscall(SYS_landlock_create_ruleset, &set, size, 0);
 	if (fd == -1)
 		return error_sys(e, errno, "make a Landlock ruleset");
-	result = add_rules(conf, kind, fd, set.fs, e);
+	result = add_rules(conf, kind, looks, fd, set.fs, e);
 	if (result == 0 && syscall(SYS_landlock_restrict_self, fd, 0) == -1)
 		result = error_sys(e, errno, "enter Landlock");
 	close(fd);

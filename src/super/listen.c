@@ -9,7 +9,11 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
+
+#define ANSWER_TRIES 10
+#define ANSWER_PAUSE_MS 100
 
 static struct bound *find(struct super *s, const struct conf_address *a)
 {
@@ -71,22 +75,36 @@ void listen_close_unwanted(struct super *s)
 	}
 }
 
-/* A socket file without anybody behind it is left from a crash; one that answers belongs to another Postrider. */
+static int somebody_answers(const struct sockaddr_un *sa, bool *yes, struct error *e)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd == -1)
+		return error_sys(e, errno, "make a socket");
+	*yes = connect(fd, (const struct sockaddr *)sa, sizeof *sa) == 0 || errno == EAGAIN; /* EAGAIN: its backlog is full */
+	close(fd);
+	return 0;
+}
+
+/* A socket file without anybody behind it is left from a crash; one that answers belongs to another Postrider, or for a
+ * moment to the roles of one that was killed. */
 static int remove_stale(const char *path, const struct sockaddr_un *sa, struct error *e)
 {
+	const struct timespec pause = { 0, ANSWER_PAUSE_MS * 1000000l };
 	struct stat st;
-	int fd, r;
+	bool answers = true;
 
 	if (lstat(path, &st) == -1)
 		return errno == ENOENT ? 0 : error_sys(e, errno, "%s", path);
 	if (!S_ISSOCK(st.st_mode))
 		return error_set(e, ERROR_INPUT, "control: %s exists and is not a socket", path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd == -1)
-		return error_sys(e, errno, "make a socket");
-	r = connect(fd, (const struct sockaddr *)sa, sizeof *sa);
-	close(fd);
-	if (r == 0)
+	for (int i = 0; answers && i < ANSWER_TRIES; i++) {
+		if (i > 0)
+			nanosleep(&pause, NULL);
+		if (somebody_answers(sa, &answers, e) == -1)
+			return -1;
+	}
+	if (answers)
 		return error_set(e, ERROR_INPUT, "control: another Postrider answers at %s", path);
 	return unlink(path) == 0 ? 0 : error_sys(e, errno, "remove %s", path);
 }

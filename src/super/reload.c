@@ -5,13 +5,51 @@
  *   3 keys, queue and local get the new configuration; new receive, send and resolve are started
  *   4 when these run: the sockets go to the new receive, the old receive and send drain
  *   5 the old resolve drains once the old send, which asks it, is gone
+ *
+ * local too gets a new generation when the folders of mailboxes changed, because its walls cannot be moved.
  */
 #include "super/super.h"
 
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 static const enum role_kind renewed[] = { ROLE_RESOLVE, ROLE_SEND, ROLE_RECEIVE };
 static const enum role_kind kept[] = { ROLE_KEYS, ROLE_LOCAL, ROLE_QUEUE };
+
+/* What super or the walls of a living role are made of cannot change under them. */
+static int check_fixed(const struct conf *old, const struct conf *fresh, struct error *e)
+{
+	const struct { const char *name; bool same; } fixed[] = {
+		{ "spool", strcmp(old->global.spool, fresh->global.spool) == 0 },
+		{ "control", strcmp(old->global.control, fresh->global.control) == 0 },
+		{ "user_prefix", strcmp(old->global.user_prefix, fresh->global.user_prefix) == 0 },
+		{ "sandbox", old->global.sandbox == fresh->global.sandbox },
+	};
+
+	for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
+		if (!fixed[i].same)
+			return error_set(e, ERROR_INPUT, "a new value of `%s` needs a restart", fixed[i].name);
+	return 0;
+}
+
+static void start_new(struct super *s, enum role_kind kind)
+{
+	struct child *old = child_current(s, kind), *c;
+	struct error e = { 0 };
+
+	if (old) {
+		old->current = false;
+		if (old->state == CHILD_WAITING) /* for a restart that the new one is */
+			child_forget(old);
+	}
+	c = child_add(s, kind, s->generation, true);
+	if (c && super_start_child(s, c, &e) == 0)
+		return;
+	EMIT(s->events, FAULT, F_STR("where", "reload"), F_STR("reason", c ? e.text : "no memory"));
+	if (c)
+		super_start_later(c, SUPER_RESTART_MIN_MS);
+}
 
 static void fail(struct super *s, struct error *out, const struct error *e)
 {
@@ -66,39 +104,43 @@ void reload_begin(struct super *s, struct error *out)
 {
 	struct error e = { 0 };
 	struct conf *fresh = NULL;
+	char words[64];
+	bool new_local;
 
 	if (s->phase != SUPER_SERVING)
 		return;
-	notify_service("RELOADING=1");
+	snprintf(words, sizeof words, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)env_mono_ms(s->env) * 1000);
+	notify_service(words);
 	if (s->reloading) {
 		error_set(&e, ERROR_AGAIN, "a reload is under way");
 		fail(s, out, &e);
 		return;
 	}
-	if (conf_load(&fresh, s->path, &e) == -1 || try_files(s, fresh, &e) == -1 || listen_bind_all(s, fresh, &e) == -1) {
+	if (conf_load(&fresh, s->path, &e) == -1 || check_fixed(s->conf, fresh, &e) == -1 || try_files(s, fresh, &e) == -1 || listen_bind_all(s, fresh, &e) == -1) {
 		conf_free(fresh);
 		listen_close_unwanted(s);
 		fail(s, out, &e);
 		return;
 	}
+	new_local = !confine_same_roots(s->conf, fresh); /* the walls of the old one cannot be moved */
 	conf_free(s->conf);
 	s->conf = fresh;
 	s->generation++;
 	if (tell_kept(s, &e) == -1)
 		EMIT(s->events, FAULT, F_STR("where", "reload"), F_STR("reason", e.text));
-	for (size_t i = 0; i < sizeof renewed / sizeof *renewed; i++) {
-		struct child *old = child_current(s, renewed[i]);
-		struct child *c = child_add(s, renewed[i], s->generation, true);
-		if (old && c)
-			old->current = false;
-		if (!c || super_start_child(s, c, &e) == -1)
-			EMIT(s->events, FAULT, F_STR("where", "reload"), F_STR("reason", c ? e.text : "no memory"));
-	}
+	if (new_local)
+		start_new(s, ROLE_LOCAL);
+	for (size_t i = 0; i < sizeof renewed / sizeof *renewed; i++)
+		start_new(s, renewed[i]);
 	s->reloading = true;
 }
 
 static bool new_ones_run(struct super *s)
 {
+	struct child *local = child_current(s, ROLE_LOCAL);
+
+	if (!local || local->state != CHILD_RUNNING)
+		return false;
 	for (size_t i = 0; i < sizeof renewed / sizeof *renewed; i++) {
 		struct child *c = child_current(s, renewed[i]);
 		if (!c || c->state != CHILD_RUNNING)
@@ -131,26 +173,15 @@ static bool send_of(struct super *s, uint32_t generation)
 
 void reload_step(struct super *s)
 {
-	bool old_left = false;
-
 	if (!new_ones_run(s))
 		return;
-	for (struct child *c = s->children; c; c = c->next) {
-		if (c->current || (c->kind != ROLE_RECEIVE && c->kind != ROLE_SEND && c->kind != ROLE_RESOLVE))
-			continue;
-		if (c->kind != ROLE_RESOLVE || !send_of(s, c->generation))
+	for (struct child *c = s->children; c; c = c->next)
+		if (!c->current && c->kind != ROLE_WORKER && (c->kind != ROLE_RESOLVE || !send_of(s, c->generation)))
 			drain(c);
-		else
-			old_left = true;
-	}
-	if (!s->reload_said) {
-		s->reload_said = true;
-		listen_close_unwanted(s);
-		EMIT(s->events, RELOADED, F_U64("generation", s->generation));
-		notify_service("READY=1");
-	}
-	if (!old_left) { /* the next reload may come while old sessions still run */
-		s->reloading = false;
-		s->reload_said = false;
-	}
+	if (!s->reloading)
+		return; /* an old one went, and what it leaned on may follow */
+	s->reloading = false; /* the next reload may come while old sessions still run */
+	listen_close_unwanted(s);
+	EMIT(s->events, RELOADED, F_U64("generation", s->generation));
+	notify_service("READY=1");
 }

@@ -173,6 +173,7 @@ static int begin(struct single *s, struct error *e)
 	struct super *super = &s->super;
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN); /* nothing is read twice here */
 	if (listen_control(super, e) == -1 || listen_bind_all(super, super->conf, e) == -1)
 		return -1;
 	for (int i = 0; i < SINGLE_ROLES; i++)

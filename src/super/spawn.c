@@ -38,6 +38,7 @@ void child_forget(struct child *c)
 		close(c->counters_fd);
 	if (c->timer.loop)
 		loop_timer_stop(&c->timer);
+	child_drop_waiting(c);
 	free(c);
 }
 
@@ -49,23 +50,90 @@ struct child *child_current(struct super *s, enum role_kind kind)
 	return NULL;
 }
 
+/* ---- frames to a child ---- */
+
+static bool send_now(struct child *c, uint32_t type, struct view v, int fd)
+{
+	bool ok = fd == -1 ? channel_send(c->link, type, v) : channel_send_fd(c->link, type, v, fd);
+
+	if (ok && fd != -1)
+		channel_flush(c->link); /* a channel holds some tens of descriptors, and many loops need hundreds */
+	return ok;
+}
+
+static void drop_first(struct child *c)
+{
+	struct waiting *w = c->waiting;
+
+	c->waiting = w->next;
+	c->waiting_count--;
+	if (w->fd != -1)
+		close(w->fd);
+	free(w);
+}
+
+void child_drop_waiting(struct child *c)
+{
+	while (c->waiting)
+		drop_first(c);
+	if (c->retry.loop)
+		loop_timer_stop(&c->retry);
+}
+
+static void on_retry(void *arg)
+{
+	struct child *c = arg;
+
+	while (c->waiting && c->link && send_now(c, c->waiting->type, view_of(c->waiting->payload, c->waiting->n), c->waiting->fd))
+		drop_first(c);
+	if (c->waiting && c->link && channel_is_open(c->link))
+		loop_timer_set(&c->retry, loop_now(c->super->loop) + SUPER_WAITING_RETRY_MS);
+	else
+		child_drop_waiting(c);
+}
+
+static bool send_later(struct child *c, uint32_t type, struct view v, int fd)
+{
+	struct waiting *w = c->waiting_count < SUPER_WAITING_MAX ? malloc(sizeof *w + v.n) : NULL, **at = &c->waiting;
+
+	if (!w)
+		return false;
+	*w = (struct waiting){ .type = type, .n = v.n, .fd = fd == -1 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0) };
+	if (fd != -1 && w->fd == -1) {
+		free(w);
+		return false;
+	}
+	if (v.n)
+		memcpy(w->payload, v.p, v.n);
+	while (*at)
+		at = &(*at)->next;
+	*at = w;
+	c->waiting_count++;
+	if (!c->retry.loop)
+		loop_timer_init(&c->retry, c->super->loop, on_retry, c);
+	loop_timer_set(&c->retry, loop_now(c->super->loop) + SUPER_WAITING_RETRY_MS);
+	return true;
+}
+
 bool child_send(struct child *c, uint32_t type, const struct buf *payload, int fd)
 {
 	struct view v = payload ? buf_view(payload) : VIEW("");
 
-	if (!c->link)
+	if (!c->link || !channel_is_open(c->link))
 		return false;
-	return fd == -1 ? channel_send(c->link, type, v) : channel_send_fd(c->link, type, v, fd);
+	return (!c->waiting && send_now(c, type, v, fd)) || send_later(c, type, v, fd);
 }
 
 /* Counters live in memory shared with the child, so that `queue` can print them while the child works. */
 static int make_counters(struct error *e)
 {
-	int fd = memfd_create("postrider-counters", MFD_CLOEXEC);
+	int fd = memfd_create("postrider-counters", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
 	if (fd == -1)
 		return error_sys(e, errno, "make counters");
-	if (ftruncate(fd, (off_t)((EVENT_END + 1) * sizeof(uint64_t))) == -1) {
+	/* sealed in size: a role that cut it short would end the one that counts */
+	if (ftruncate(fd, (off_t)(EVENT_COUNTERS * sizeof(uint64_t))) == -1 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == -1) {
 		error_sys(e, errno, "make counters");
 		close(fd);
 		return -1;

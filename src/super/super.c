@@ -60,18 +60,65 @@ static void refuse_worker(struct child *local, uint32_t uid, const char *reason)
 	buf_free(&b);
 }
 
-static void on_need_worker(struct super *s, struct child *local, uint32_t uid)
+/* The users of roles own the queue and nothing else: a mailbox of theirs is a trap. */
+static bool is_user_of_a_role(const struct super *s, uint32_t uid)
 {
-	struct error e = { 0 };
-	struct child *c;
+	gid_t gid;
+
+	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+		if (confine_uid_of(s->conf, kinds[i], &gid) == (uid_t)uid)
+			return true;
+	return false;
+}
+
+static const char *why_no_worker(const struct super *s, uint32_t uid)
+{
 	unsigned n = 0;
 
-	for (c = s->children; c; c = c->next)
+	for (const struct child *c = s->children; c; c = c->next)
 		n += c->kind == ROLE_WORKER;
-	if (!s->root || uid == 0 || n >= SUPER_WORKERS_MAX || s->phase != SUPER_SERVING) {
-		refuse_worker(local, uid, uid == 0 ? "nothing is delivered as root" : "no worker can be started now");
+	if (uid == 0)
+		return "nothing is delivered as root";
+	if (!s->root || uid == UINT32_MAX)
+		return "nobody else's mailbox can be written to without root";
+	if (is_user_of_a_role(s, uid))
+		return "the mailbox belongs to a user of Postrider itself";
+	return n >= SUPER_WORKERS_HARD || s->phase != SUPER_SERVING ? "no worker can be started now" : NULL;
+}
+
+/* Children are put in front of the list: the last one was started first. */
+static void make_room_for_worker(struct super *s)
+{
+	struct wire_DRAIN m = { .grace_ms = 0 };
+	struct child *oldest = NULL;
+	unsigned n = 0;
+	struct buf b;
+
+	for (struct child *c = s->children; c; c = c->next)
+		if (c->kind == ROLE_WORKER && c->state == CHILD_RUNNING) {
+			oldest = c;
+			n++;
+		}
+	if (n < SUPER_WORKERS_MAX)
+		return;
+	oldest->state = CHILD_DRAINING;
+	buf_init(&b, &alloc_libc, 64);
+	if (wire_put_DRAIN(&b, &m))
+		child_send(oldest, WIRE_DRAIN, &b, -1);
+	buf_free(&b);
+}
+
+static void on_need_worker(struct super *s, struct child *local, uint32_t uid)
+{
+	const char *why = why_no_worker(s, uid);
+	struct error e = { 0 };
+	struct child *c;
+
+	if (why) {
+		refuse_worker(local, uid, why);
 		return;
 	}
+	make_room_for_worker(s);
 	c = child_add(s, ROLE_WORKER, s->generation, false);
 	if (!c) {
 		refuse_worker(local, uid, "no memory");
@@ -133,10 +180,18 @@ static void restart(void *arg)
 	if (c->super->phase == SUPER_STOPPING)
 		return;
 	c->restarts++;
+	c->generation = c->super->generation; /* it reads the configuration of today */
 	if (super_start_child(c->super, c, &e) == -1) {
 		EMIT(c->super->events, FAULT, F_STR("where", role_name(c->kind)), F_STR("reason", e.text));
-		loop_timer_set(&c->timer, loop_now(c->super->loop) + SUPER_RESTART_MAX_MS);
+		super_start_later(c, SUPER_RESTART_MAX_MS);
 	}
+}
+
+void super_start_later(struct child *c, uint64_t pause_ms)
+{
+	c->state = CHILD_WAITING;
+	loop_timer_init(&c->timer, c->super->loop, restart, c);
+	loop_timer_set(&c->timer, loop_now(c->super->loop) + pause_ms);
 }
 
 static uint64_t restart_pause(struct child *c)
@@ -154,7 +209,7 @@ static uint64_t restart_pause(struct child *c)
 static void on_death(struct super *s, struct child *c, int status)
 {
 	bool again = c->current && s->phase != SUPER_STOPPING && c->state != CHILD_DRAINING;
-	bool early = c->state == CHILD_STARTING && s->phase == SUPER_STARTING;
+	bool starting = c->state == CHILD_STARTING, early = starting && s->phase == SUPER_STARTING;
 	uint64_t pause = again && !early ? restart_pause(c) : 0;
 
 	if (c->state != CHILD_DRAINING || WIFSIGNALED(status) || WEXITSTATUS(status) != 0)
@@ -165,6 +220,7 @@ static void on_death(struct super *s, struct child *c, int status)
 	if (c->link)
 		channel_free(c->link);
 	c->link = NULL;
+	child_drop_waiting(c);
 	if (early) { /* it said why; starting it again would only say so again */
 		s->exit_status = WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : SUPER_EXIT_SOFTWARE;
 		child_forget(c);
@@ -172,14 +228,12 @@ static void on_death(struct super *s, struct child *c, int status)
 		return;
 	}
 	if (!again) {
-		if (c->kind == ROLE_WORKER && child_current(s, ROLE_LOCAL))
+		if (c->kind == ROLE_WORKER && starting && child_current(s, ROLE_LOCAL)) /* later, local sees its channel close */
 			refuse_worker(child_current(s, ROLE_LOCAL), (uint32_t)c->uid, "the worker could not start");
 		child_forget(c);
 		return;
 	}
-	c->state = CHILD_WAITING;
-	loop_timer_init(&c->timer, s->loop, restart, c);
-	loop_timer_set(&c->timer, loop_now(s->loop) + pause);
+	super_start_later(c, pause);
 }
 
 static void on_child_signal(void *arg, int signum)
@@ -228,7 +282,7 @@ static void on_settle(void *arg)
 
 	if (s->phase == SUPER_STARTING && all_running(s))
 		say_ready(s);
-	else if (s->phase == SUPER_SERVING && s->reloading)
+	else if (s->phase == SUPER_SERVING)
 		reload_step(s);
 	else if (s->phase == SUPER_STOPPING)
 		stop_step(s);
@@ -271,8 +325,10 @@ static void on_selftest(void *arg, int signum)
 static int watch_signals(struct super *s, struct error *e)
 {
 	signal(SIGPIPE, SIG_IGN);
-	if (loop_signal_start(&s->on_hup, s->loop, SIGHUP, on_hangup, s) == -1 || loop_signal_start(&s->on_term, s->loop, SIGTERM, on_terminate, s) == -1 ||
-	    loop_signal_start(&s->on_int, s->loop, SIGINT, on_terminate, s) == -1 || loop_signal_start(&s->on_child, s->loop, SIGCHLD, on_child_signal, s) == -1 ||
+	if (loop_signal_start(&s->on_hup, s->loop, SIGHUP, on_hangup, s) == -1 ||
+	    loop_signal_start(&s->on_term, s->loop, SIGTERM, on_terminate, s) == -1 ||
+	    loop_signal_start(&s->on_int, s->loop, SIGINT, on_terminate, s) == -1 ||
+	    loop_signal_start(&s->on_child, s->loop, SIGCHLD, on_child_signal, s) == -1 ||
 	    loop_signal_start(&s->on_usr1, s->loop, SIGUSR1, on_selftest, s) == -1)
 		return error_set(e, ERROR_OURS, "signals cannot be watched");
 	return 0;
@@ -324,6 +380,18 @@ static void fill_standard_descriptors(void)
 		close(fd);
 }
 
+/* A description of our own behind standard error: its O_NONBLOCK is then nobody else's, and a reader of the log who
+ * sleeps stops nobody.  A socket cannot be opened anew; events.c needs nothing more of one. */
+static void open_log(void)
+{
+	int fd = open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
+	if (fd == -1)
+		return;
+	dup2(fd, STDERR_FILENO);
+	close(fd);
+}
+
 static int prepare(struct super *s, struct error *e)
 {
 	struct conf_warning warnings[16];
@@ -338,6 +406,8 @@ static int prepare(struct super *s, struct error *e)
 	raise_limits();
 	if (make_spool(s, e) == -1 || listen_control(s, e) == -1 || listen_bind_all(s, s->conf, e) == -1)
 		return e->class == ERROR_INPUT ? SUPER_EXIT_CONFIG : SUPER_EXIT_OSERR;
+	if (s->root && confine_super(e) == -1)
+		return SUPER_EXIT_OSERR;
 	return watch_signals(s, e) == -1 ? SUPER_EXIT_OSERR : 0;
 }
 
@@ -382,10 +452,12 @@ int super_run(const char *path)
 	int status;
 
 	fill_standard_descriptors();
+	setenv("UV_USE_IO_URING", "0", 1); /* a ring made before the walls would let calls pass by them */
 	if (conf_load(&s.conf, path, &e) == -1) {
 		fprintf(stderr, "postrider: %s\n", e.text);
 		return SUPER_EXIT_CONFIG;
 	}
+	open_log();
 	s.loop = loop_new(s.env);
 	s.events = events_new(s.env, "super", STDERR_FILENO, EVENT_INFO, NULL);
 	if (!s.loop || !s.events) {

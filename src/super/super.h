@@ -33,13 +33,26 @@
 #define SUPER_STOP_RECEIVE_MS 4000u
 #define SUPER_STOP_QUEUE_MS 7000u
 #define SUPER_STOP_ALL_MS 9000u
-/* Mailbox owners served at once; a system with more active users than this defers some for a moment. */
+/* Mailbox owners served at once.  At the limit the worker that was started first is asked to go; those that are still
+ * going come on top, up to the second number. */
 #define SUPER_WORKERS_MAX 256
+#define SUPER_WORKERS_HARD 288
+/* Frames with descriptors that wait until a child reads: all channels of 256 loops to three peers, twice. */
+#define SUPER_WAITING_MAX 2048
+#define SUPER_WAITING_RETRY_MS 10
 
 /* Descriptors of a child, fixed. */
 enum child_fd { CHILD_FD_SUPER = 3, CHILD_FD_HANDOFF, CHILD_FD_COUNTERS, CHILD_FD_CONTROL, CHILD_FD_END };
 
 enum child_state { CHILD_STARTING = 1, CHILD_RUNNING, CHILD_DRAINING, CHILD_WAITING /* for its restart */ };
+
+struct waiting {                   /* a frame for which the channel had no room */
+	struct waiting *next;
+	uint32_t type;
+	int fd;
+	size_t n;
+	char payload[];
+};
 
 struct child {
 	struct child *next;
@@ -56,7 +69,11 @@ struct child {
 	unsigned restarts, failures;
 	uint64_t started;
 	unsigned stop_asked;
+	pid_t counted_by;          /* the `queue` that knows its counters */
 	struct loop_timer timer;   /* restart */
+	struct waiting *waiting;   /* in order */
+	size_t waiting_count;
+	struct loop_timer retry;
 };
 
 struct bound {                     /* one listening socket */
@@ -81,7 +98,7 @@ struct super {
 	char *control_path;
 	uint32_t generation;
 	enum super_phase phase;
-	bool root, reloading, reload_said;
+	bool root, reloading;
 	uint64_t stop_since;
 	unsigned killed;
 	int exit_status;
@@ -98,13 +115,15 @@ int super_child(int argc, char **argv); /* the subcommand `role`; not for people
 
 const struct role_ops *super_ops(enum role_kind);
 int super_start_child(struct super *, struct child *, struct error *); /* spawns it and listens to it */
+void super_start_later(struct child *, uint64_t pause_ms);             /* it could not be started, or ended */
 
 /* spawn.c */
 int spawn_child(struct super *, struct child *, struct error *);
 struct child *child_add(struct super *, enum role_kind, uint32_t generation, bool current);
 void child_forget(struct child *);
+void child_drop_waiting(struct child *);
 struct child *child_current(struct super *, enum role_kind); /* the newest of its kind */
-bool child_send(struct child *, uint32_t type, const struct buf *payload, int fd);
+bool child_send(struct child *, uint32_t type, const struct buf *payload, int fd); /* false: gone, or it does not read */
 
 /* topology.c */
 void topology_connect(struct child *);   /* it runs now: channels to all its peers that run */
@@ -128,8 +147,14 @@ void control_answer(struct super *, struct child *from, struct view payload);
 /* confine.c: the walls around a role; called in the child */
 struct confine_result { bool landlock, seccomp; int landlock_abi; char missing[160]; };
 int confine_user(const struct conf *, enum role_kind, uid_t worker, struct error *); /* as root: become PREFIX-ROLE */
-int confine_role(const struct conf *, enum role_kind, struct confine_result *, struct error *);
-int confine_landlock(const struct conf *, enum role_kind, struct confine_result *, struct error *);
+int confine_nobody(struct error *); /* not as root: give up what capabilities we were started with */
+int confine_super(struct error *);  /* as root: keep the capabilities that super needs, and no other */
+/* looks: `local` as root, which asks about every mailbox and opens none */
+int confine_role(const struct conf *, enum role_kind, bool looks, struct confine_result *, struct error *);
+int confine_landlock(const struct conf *, enum role_kind, bool looks, struct confine_result *, struct error *);
+/* The folder that holds all mailboxes of a template, "" when it has none; to has room for the template. */
+void confine_mail_root(const char *template, char *to, size_t room);
+bool confine_same_roots(const struct conf *, const struct conf *); /* does `local` reach the same folders under both? */
 int confine_seccomp(enum role_kind, struct confine_result *, struct error *);
 /* Every user that roles run as exists?  Says what to do when not. */
 int confine_users_exist(const struct conf *, struct error *);

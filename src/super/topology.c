@@ -53,6 +53,12 @@ static bool runs(const struct child *c)
 	return c->state == CHILD_RUNNING && c->link;
 }
 
+/* An old `receive` that waits for its last sessions still needs the others when one of them was started anew. */
+static bool needs_others(const struct child *c)
+{
+	return runs(c) || (c->kind == ROLE_RECEIVE && c->state == CHILD_DRAINING && c->link && c->super->phase == SUPER_SERVING);
+}
+
 /* receive, send and resolve belong to their generation; send and resolve go together. */
 static bool belong_together(const struct child *a, const struct child *b)
 {
@@ -99,7 +105,7 @@ void topology_connect(struct child *c)
 		return;
 	}
 	for (struct child *o = c->super->children; o; o = o->next)
-		if (o != c && runs(o) && edge_between(c->kind, o->kind) && belong_together(c, o))
+		if (o != c && needs_others(o) && edge_between(c->kind, o->kind) && belong_together(c, o))
 			join(c, o);
 }
 
@@ -108,6 +114,10 @@ static void tell_counters(struct child *queue, struct child *of)
 	struct wire_COUNTERS m = { .role = (uint8_t)of->kind, .generation = of->generation };
 	struct buf b;
 
+	/* the memory outlives the process: a queue that was told twice would count twice */
+	if (of->counted_by == queue->pid)
+		return;
+	of->counted_by = queue->pid;
 	buf_init(&b, &alloc_libc, 64);
 	if (wire_put_COUNTERS(&b, &m))
 		child_send(queue, WIRE_COUNTERS, &b, of->counters_fd);
@@ -125,7 +135,7 @@ void topology_counters(struct child *c)
 		return;
 	}
 	for (struct child *o = c->super->children; o; o = o->next)
-		if (o->counters_fd != -1 && o->kind != ROLE_WORKER && o->state != CHILD_WAITING)
+		if (o->counters_fd != -1 && o->kind != ROLE_WORKER)
 			tell_counters(queue, o);
 }
 
