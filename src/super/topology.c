@@ -59,11 +59,14 @@ static bool needs_others(const struct child *c)
 	return runs(c) || (c->kind == ROLE_RECEIVE && c->state == CHILD_DRAINING && c->link && c->super->phase == SUPER_SERVING);
 }
 
-/* receive, send and resolve belong to their generation; send and resolve go together. */
+/* receive, send and resolve belong to their generation; send and resolve go together.  Of `local` only the newest is asked:
+ * an older one would not know the folders. */
 static bool belong_together(const struct child *a, const struct child *b)
 {
 	bool pair = (a->kind == ROLE_SEND && b->kind == ROLE_RESOLVE) || (a->kind == ROLE_RESOLVE && b->kind == ROLE_SEND);
 
+	if ((a->kind == ROLE_LOCAL && !a->current) || (b->kind == ROLE_LOCAL && !b->current))
+		return false;
 	return !pair || a->generation == b->generation;
 }
 
