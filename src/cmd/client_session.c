@@ -127,6 +127,7 @@ static int status_of(const struct psmtp_client_event *ev)
 static void on_fault(struct client_run *r, const struct psmtp_client_event *ev)
 {
 	struct psmtp_client_facts f;
+	const char *why;
 
 	if (ev->fault == PSMTP_FAULT_TLS && r->a->tls == CONF_TLS_MAY && !r->a->implicit && !r->in_clear) {
 		client_trace_note(&r->trace, "TLS failed (%s): once more, in clear, as --tls may allows", r->tls);
@@ -142,8 +143,8 @@ static void on_fault(struct client_run *r, const struct psmtp_client_event *ev)
 		return;
 	}
 	r->maybe = ev->maybe_delivered;
-	give_up(r, status_of(ev), "%s%s%s%s%.*s", ev->reason ? ev->reason : "failed", ev->fault == PSMTP_FAULT_TLS && r->tls[0] ? ": " : "",
-	        ev->fault == PSMTP_FAULT_TLS ? r->tls : "", ev->reply.text.n ? ": " : "",
+	why = ev->fault == PSMTP_FAULT_TLS && r->tls[0] ? r->tls : ev->reason ? ev->reason : "failed";
+	give_up(r, status_of(ev), "%s%s%.*s", why, ev->reply.text.n ? ": " : "",
 	        (int)(ev->reply.text.n < 400 ? ev->reply.text.n : 400), ev->reply.text.n ? ev->reply.text.p : "");
 }
 
