@@ -14,10 +14,10 @@
 #include <unistd.h>
 
 #define DEFAULT_TRUST "/etc/ssl/certs/ca-certificates.crt" /* as the setting `trust` */
-#define MESSAGE_MAX (1024ull * 1024 * 1024) /* it is held in memory, twice while line ends are made canonical */
-#define FILE_MAX (16u * 1024 * 1024)        /* a trust bundle or credentials; Debian's bundle has 0.2 MiB */
-#define TIMEOUT_MAX (7 * 86400u)            /* s; more is a slip of the finger */
-#define READ_STEP (64u * 1024)
+#define MESSAGE_MAX   (1024ull * 1024 * 1024) /* it is held in memory, twice while line ends are made canonical */
+#define FILE_MAX      (16u * 1024 * 1024)     /* a trust bundle or credentials; Debian's bundle has 0.2 MiB */
+#define TIMEOUT_MAX   (7 * 86400u)            /* s; more is a slip of the finger */
+#define READ_STEP     (64u * 1024)
 
 /* ---- arguments ---- */
 
@@ -61,7 +61,8 @@ static bool parse(const char *text, unsigned flags, struct psmtp_view *out)
 	*out = v;
 	if (v.n == 0)
 		return flags & PSMTP_ADDRESS_NULL;
-	return psmtp_address_parse(v, flags | PSMTP_ADDRESS_BARE | PSMTP_ADDRESS_UTF8, &address) == 0 && address.text.n == v.n;
+	return psmtp_address_parse(v, flags | PSMTP_ADDRESS_BARE | PSMTP_ADDRESS_UTF8, &address) == 0 &&
+	       address.text.n == v.n;
 }
 
 static int add_rcpt(struct client_arguments *a, const char *text)
@@ -145,7 +146,8 @@ static int check_arguments(struct client_arguments *a, bool from)
 	if (a->implicit && a->tls == CONF_TLS_NONE)
 		return cmd_usage("client", "--tls-implicit and --tls none contradict each other");
 	if (a->auth_file && a->tls != CONF_TLS_ENCRYPT && a->tls != CONF_TLS_VERIFY)
-		return cmd_usage("client", "--auth-file wants --tls encrypt or verify: a password is not sent in clear");
+		return cmd_usage("client",
+				 "--auth-file wants --tls encrypt or verify: a password is not sent in clear");
 	if (!a->port && a->host[0] != '/')
 		a->port = a->implicit ? 465 : 25;
 	return 0;
@@ -160,7 +162,9 @@ static int read_arguments(struct client_arguments *a, int argc, char **argv)
 		if (take_flag(a, argv[i]))
 			continue;
 		if (i + 1 == argc)
-			return cmd_usage("client", argv[i][0] == '-' ? "%s: what is it, or where is its value?" : "what is %s?", argv[i]);
+			return cmd_usage("client",
+					 argv[i][0] == '-' ? "%s: what is it, or where is its value?" : "what is %s?",
+					 argv[i]);
 		status = take_value(a, argv[i], argv[i + 1], &from);
 		i++;
 	}
@@ -176,7 +180,8 @@ static int read_all(int fd, const char *name, struct buf *to)
 
 	for (;;) {
 		if (!buf_reserve(to, READ_STEP)) {
-			fprintf(stderr, "postrider client: %s: larger than %zu octets, or out of memory\n", name, to->max);
+			fprintf(stderr, "postrider client: %s: larger than %zu octets, or out of memory\n", name,
+				to->max);
 			return EX_DATAERR;
 		}
 		n = read(fd, buf_tail(to), buf_room(to));
@@ -250,7 +255,8 @@ static int make_tls(const struct client_arguments *a, struct client_run *r)
 	if (verify || a->ca_file)
 		status = read_file(a->ca_file ? a->ca_file : DEFAULT_TRUST, &trust);
 	if (status == 0) {
-		r->tls_context = tls_client_new(verify ? TLS_VERIFY_CHAIN_AND_NAME : TLS_VERIFY_NONE, buf_view(&trust), &e);
+		r->tls_context =
+			tls_client_new(verify ? TLS_VERIFY_CHAIN_AND_NAME : TLS_VERIFY_NONE, buf_view(&trust), &e);
 		if (!r->tls_context) {
 			fprintf(stderr, "postrider client: %s: %s\n", a->ca_file ? a->ca_file : DEFAULT_TRUST, e.text);
 			status = EX_DATAERR;
@@ -266,8 +272,13 @@ static void describe(const struct client_arguments *a, struct client_run *r)
 
 	psmtp_scan_bytes(&scan, r->content.p, r->content.n);
 	r->message = (struct psmtp_client_message){
-		.sender = a->sender, .rcpts = a->rcpts, .rcpt_count = a->rcpt_count, .size = r->content.n,
-		.has_8bit = scan.has_8bit, .has_utf8 = scan.header_8bit, .ret = PSMTP_RET_UNSAID,
+		.sender = a->sender,
+		.rcpts = a->rcpts,
+		.rcpt_count = a->rcpt_count,
+		.size = r->content.n,
+		.has_8bit = scan.has_8bit,
+		.has_utf8 = scan.header_8bit,
+		.ret = PSMTP_RET_UNSAID,
 	};
 }
 

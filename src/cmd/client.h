@@ -31,7 +31,7 @@ struct client_arguments {
 	bool lmtp, implicit, verbose, json;
 };
 
-/* ---- client_trace.c: both directions as lines "C: ..." and "S: ...", "TLS C: ..." inside TLS, on standard error ---- */
+/* ---- client_trace.c: both directions as "C: ..." and "S: ...", inside TLS as "TLS C: ...", on standard error ---- */
 
 struct client_trace {
 	FILE *to; /* NULL: silent */

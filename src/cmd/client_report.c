@@ -40,12 +40,13 @@ static void say_json(const struct client_run *r, int status)
 		const struct client_result *x = &r->results[i];
 		json_t *to = json_stringn(r->a->rcpts[i].address.p, r->a->rcpts[i].address.n);
 
-		json_array_append_new(list, json_pack("{s:o, s:b, s:i, s:o, s:b}", "address", to ? to : json_string("?"), "accepted",
-		                                      x->code / 100 == 2, "code", x->code, "text", words(x->code ? x->text : r->why), "local",
-		                                      x->local));
+		json_array_append_new(list,
+				      json_pack("{s:o, s:b, s:i, s:o, s:b}", "address", to ? to : json_string("?"),
+						"accepted", x->code / 100 == 2, "code", x->code, "text",
+						words(x->code ? x->text : r->why), "local", x->local));
 	}
-	o = json_pack("{s:b, s:i, s:b, s:o, s:o}", "ok", status == 0, "status", status, "maybe_delivered", r->maybe, "tls", words(r->tls),
-	              "recipients", list);
+	o = json_pack("{s:b, s:i, s:b, s:o, s:o}", "ok", status == 0, "status", status, "maybe_delivered", r->maybe,
+		      "tls", words(r->tls), "recipients", list);
 	if (o && r->why[0] && !r->settled)
 		json_object_set_new(o, "error", words(r->why));
 	json_dumpf(o, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);

@@ -1,8 +1,8 @@
 /* client_session.c - one connection after the other until the message is settled; see client.h.
  *
- * Addresses are tried in the order of getaddrinfo until one is connected.  Under `may` a handshake that fails is followed
- * by one more connection in clear, to the same address; under `encrypt` and `verify` never (design.md 1.3).  Once the
- * server was told of the message nothing is tried again: what came of it is reported.
+ * Addresses are tried in the order of getaddrinfo until one is connected.  Under `may` a handshake that fails is
+ * followed by one more connection in clear, to the same address; under `encrypt` and `verify` never (design.md 1.3).
+ * Once the server was told of the message nothing is tried again: what came of it is reported.
  */
 #include "cmd/client.h"
 #include "cmd/cmd.h"
@@ -94,7 +94,7 @@ static void keep_result(struct client_run *r, const struct psmtp_client_event *e
 	to->code = ev->reply.code;
 	to->local = ev->local;
 	snprintf(to->text, sizeof to->text, "%s%.*s", enhanced, (int)(ev->reply.text.n < 512 ? ev->reply.text.n : 512),
-	         ev->reply.text.n ? ev->reply.text.p : "");
+		 ev->reply.text.n ? ev->reply.text.p : "");
 }
 
 /* ---- faults ---- */
@@ -136,7 +136,8 @@ static void on_fault(struct client_run *r, const struct psmtp_client_event *ev)
 		return;
 	}
 	psmtp_client_get_facts(r->smtp, &f);
-	if (r->credentials.p && !r->login && f.tls && !offers(send_view(f.auth), "PLAIN") && offers(send_view(f.auth), "LOGIN")) {
+	if (r->credentials.p && !r->login && f.tls && !offers(send_view(f.auth), "PLAIN") &&
+	    offers(send_view(f.auth), "LOGIN")) {
 		client_trace_note(&r->trace, "AUTH PLAIN is not offered: once more, with LOGIN");
 		r->login = true;
 		again(r);
@@ -145,7 +146,7 @@ static void on_fault(struct client_run *r, const struct psmtp_client_event *ev)
 	r->maybe = ev->maybe_delivered;
 	why = ev->fault == PSMTP_FAULT_TLS && r->tls[0] ? r->tls : ev->reason ? ev->reason : "failed";
 	give_up(r, status_of(ev), "%s%s%.*s", why, ev->reply.text.n ? ": " : "",
-	        (int)(ev->reply.text.n < 400 ? ev->reply.text.n : 400), ev->reply.text.n ? ev->reply.text.p : "");
+		(int)(ev->reply.text.n < 400 ? ev->reply.text.n : 400), ev->reply.text.n ? ev->reply.text.p : "");
 }
 
 /* ---- events of the protocol ---- */
@@ -195,7 +196,8 @@ static void handle(struct client_run *r, const struct psmtp_client_event *ev)
 	case PSMTP_CLIENT_READY: on_ready(r); break;
 	case PSMTP_CLIENT_TLS_START: start_tls(r); break;
 	case PSMTP_CLIENT_TLS_REFUSED:
-		client_trace_note(&r->trace, "going on in clear, as --tls may allows: %s", ev->reason ? ev->reason : "STARTTLS was refused");
+		client_trace_note(&r->trace, "going on in clear, as --tls may allows: %s",
+				  ev->reason ? ev->reason : "STARTTLS was refused");
 		break;
 	case PSMTP_CLIENT_AUTH: answer_auth(r, send_view(ev->data)); break;
 	case PSMTP_CLIENT_RCPT: break; /* a refusal has its RESULT, an acceptance means nothing yet */
@@ -314,7 +316,7 @@ static void on_tls_up(void *arg, const struct tls_facts *f)
 	r->tls_broke = false;
 	r->trace.tls = true;
 	snprintf(r->tls, sizeof r->tls, "%.*s %.*s, certificate %s%.*s", VIEW_ARGS(f->protocol), VIEW_ARGS(f->cipher),
-	         f->verified ? "" : "not verified: ", VIEW_ARGS(f->verify));
+		 f->verified ? "" : "not verified: ", VIEW_ARGS(f->verify));
 	client_trace_note(&r->trace, "TLS is up: %s; peer %.*s", r->tls, VIEW_ARGS(f->peer_name));
 	psmtp_client_tls_up(r->smtp, &facts, now_of(r));
 	run(r);
@@ -345,8 +347,15 @@ static void on_closed(void *arg)
 }
 
 static const struct conn_ops conn_ops = {
-	.input = on_input, .input_done = on_input_done, .output = on_output, .sent = on_sent, .peer_closed = on_peer_closed,
-	.tls_up = on_tls_up, .tls_failed = on_tls_failed, .failed = on_failed, .closed = on_closed,
+	.input = on_input,
+	.input_done = on_input_done,
+	.output = on_output,
+	.sent = on_sent,
+	.peer_closed = on_peer_closed,
+	.tls_up = on_tls_up,
+	.tls_failed = on_tls_failed,
+	.failed = on_failed,
+	.closed = on_closed,
 };
 
 /* ---- time ---- */
@@ -364,7 +373,8 @@ static void on_whole(void *arg)
 	struct client_run *r = arg;
 
 	r->maybe = r->smtp && r->given == r->content.n && r->content.n && !r->body_wanted;
-	give_up(r, EX_TEMPFAIL, "not through within the %llu s of --timeout", (unsigned long long)r->a->timeout_ms / 1000);
+	give_up(r, EX_TEMPFAIL, "not through within the %llu s of --timeout",
+		(unsigned long long)r->a->timeout_ms / 1000);
 }
 
 /* ---- dialling ---- */
@@ -383,7 +393,8 @@ static enum psmtp_client_tls mode_of(const struct client_run *r)
 }
 
 /* RFC 5321 4.1.4: a host without a proper name says its address. */
-static struct psmtp_view name_of(const struct client_run *r, int fd, char host[CLIENT_HOST_MAX], char literal[ADDRESS_TEXT])
+static struct psmtp_view name_of(const struct client_run *r, int fd, char host[CLIENT_HOST_MAX],
+				 char literal[ADDRESS_TEXT])
 {
 	struct sockaddr_storage sa;
 	socklen_t n = sizeof sa;
@@ -407,7 +418,9 @@ static bool make_client(struct client_run *r, int fd)
 {
 	char host[CLIENT_HOST_MAX], literal[ADDRESS_TEXT];
 	const struct psmtp_allocator memory = { alloc_libc.resize, alloc_libc.arg };
-	struct psmtp_client_options o = { .hello = name_of(r, fd, host, literal), .lmtp = r->a->lmtp, .tls = mode_of(r) };
+	struct psmtp_client_options o = { .hello = name_of(r, fd, host, literal),
+					  .lmtp = r->a->lmtp,
+					  .tls = mode_of(r) };
 
 	if (r->credentials.p)
 		o.auth_mechanism = r->login ? (struct psmtp_view){ "LOGIN", 5 } : (struct psmtp_view){ "PLAIN", 5 };
@@ -451,7 +464,8 @@ static void dial(struct client_run *r)
 	if (!r->at)
 		dial_start_unix(&r->dial, r->loop, view_cstr(r->a->host), CLIENT_CONNECT_MS, on_dialled, r);
 	else
-		dial_start(&r->dial, r->loop, r->at->ai_addr, r->at->ai_addrlen, NULL, CLIENT_CONNECT_MS, on_dialled, r);
+		dial_start(&r->dial, r->loop, r->at->ai_addr, r->at->ai_addrlen, NULL, CLIENT_CONNECT_MS, on_dialled,
+			   r);
 }
 
 /* ---- the whole ---- */
@@ -460,14 +474,17 @@ static void dial(struct client_run *r)
 static int look_up(struct client_run *r)
 {
 	const struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG };
-	const struct addrinfo literal = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST };
+	const struct addrinfo literal = { .ai_family = AF_UNSPEC,
+					  .ai_socktype = SOCK_STREAM,
+					  .ai_flags = AI_NUMERICHOST };
 	char port[8];
 	int e;
 
 	if (r->a->host[0] == '/')
 		return 0;
 	snprintf(port, sizeof port, "%u", r->a->port);
-	e = getaddrinfo(r->a->host, port, &literal, &r->addresses); /* AI_ADDRCONFIG would hide ::1 where only loopback is up */
+	e = getaddrinfo(r->a->host, port, &literal,
+			&r->addresses); /* AI_ADDRCONFIG would hide ::1 where only loopback is up */
 	if (e == EAI_NONAME)
 		e = getaddrinfo(r->a->host, port, &hints, &r->addresses);
 	if (e == 0) {

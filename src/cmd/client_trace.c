@@ -95,7 +95,8 @@ static void command(struct client_trace *t)
 	struct view line = view_of(t->out.text, t->out.n);
 
 	if (t->secret && view_starts_nocase(line, VIEW("AUTH ")))
-		fprintf(t->to, "%sC: %.*s ********\n", t->tls ? "TLS " : "", (int)(5 + view_find(view_slice(line, 5, line.n), ' ')), line.p);
+		fprintf(t->to, "%sC: %.*s ********\n", t->tls ? "TLS " : "",
+			(int)(5 + view_find(view_slice(line, 5, line.n), ' ')), line.p);
 	else if (t->secret && !view_eq(line, VIEW("*")) && !view_eq(line, VIEW("QUIT")))
 		fprintf(t->to, "%sC: ********\n", t->tls ? "TLS " : "");
 	else

@@ -18,7 +18,9 @@
 
 bool control_where_option(struct control_where *w, int argc, char **argv, int *i)
 {
-	const char **to = strcmp(argv[*i], "-c") == 0 ? &w->config : strcmp(argv[*i], "--control") == 0 ? &w->path : NULL;
+	const char **to = strcmp(argv[*i], "-c") == 0          ? &w->config
+			  : strcmp(argv[*i], "--control") == 0 ? &w->path
+							       : NULL;
 
 	if (!to || *i + 1 >= argc)
 		return false;
@@ -41,15 +43,16 @@ static int path_of(const char *command, const struct control_where *w, struct so
 	conf_free(conf);
 	if (n >= 0 && (size_t)n < sizeof sa->sun_path)
 		return 0;
-	fprintf(stderr, "postrider %s: the path of the control socket is longer than %zu octets\n", command, sizeof sa->sun_path - 1);
+	fprintf(stderr, "postrider %s: the path of the control socket is longer than %zu octets\n", command,
+		sizeof sa->sun_path - 1);
 	return EX_CONFIG;
 }
 
 static int unreachable(const char *command, const char *path, int err)
 {
 	if (err == EACCES || err == EPERM) {
-		fprintf(stderr, "postrider %s: %s: %s; only root and the user that Postrider runs as may ask\n", command, path,
-		        strerror(err));
+		fprintf(stderr, "postrider %s: %s: %s; only root and the user that Postrider runs as may ask\n",
+			command, path, strerror(err));
 		return EX_NOPERM;
 	}
 	fprintf(stderr, "postrider %s: %s: %s; does Postrider run?\n", command, path, strerror(err));
@@ -97,7 +100,8 @@ static int hung_up(struct control_client *c)
 	socklen_t n = sizeof peer;
 
 	if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0 && geteuid() != 0 && peer.uid != geteuid()) {
-		fprintf(stderr, "postrider %s: refused: only root and the user that Postrider runs as may ask\n", c->command);
+		fprintf(stderr, "postrider %s: refused: only root and the user that Postrider runs as may ask\n",
+			c->command);
 		return EX_NOPERM;
 	}
 	fprintf(stderr, "postrider %s: the daemon ended the connection without an answer\n", c->command);
@@ -167,7 +171,8 @@ static int refused(struct control_client *c, const char *why)
 	return EX_UNAVAILABLE;
 }
 
-int control_client_ask(struct control_client *c, json_t *request, int (*item)(void *arg, json_t *item), void *arg, json_t **answer)
+int control_client_ask(struct control_client *c, json_t *request, int (*item)(void *arg, json_t *item), void *arg,
+		       json_t **answer)
 {
 	int status = say(c, request);
 	json_t *line = NULL, *ok;
@@ -180,8 +185,9 @@ int control_client_ask(struct control_client *c, json_t *request, int (*item)(vo
 		if (!ok && item && json_is_object(json_object_get(line, "item")))
 			status = item(arg, json_object_get(line, "item"));
 		else if (json_is_false(ok))
-			status = refused(c, json_string_value(json_object_get(line, "error")) ?
-			                        json_string_value(json_object_get(line, "error")) : "refused without a reason");
+			status = refused(c, json_string_value(json_object_get(line, "error"))
+						    ? json_string_value(json_object_get(line, "error"))
+						    : "refused without a reason");
 		else if (json_is_true(ok)) {
 			if (answer)
 				*answer = line;

@@ -1,8 +1,8 @@
 /* control_client.h - asks the running Postrider over its control socket; queue/control.h has the protocol.
  *
  * Use        control_client_open, then any number of control_client_ask, then control_client_close.  Blocking.
- * Answers    each "item" goes to the caller's function as it comes, so that a list of millions needs no memory; the line
- *            with "ok" is returned, and the caller frees it with json_decref.
+ * Answers    each "item" goes to the caller's function as it comes, so that a list of millions needs no memory; the
+ *            line with "ok" is returned, and the caller frees it with json_decref.
  * Failure    words on standard error and an exit status of sysexits.h: 69 nobody answers, 77 not allowed, 66 no such
  *            message, 64 the request is wrong, 75 later, 76 the answer is none, 78 the configuration is wrong.
  */
@@ -35,7 +35,8 @@ bool control_where_option(struct control_where *, int argc, char **argv, int *i)
 int control_client_open(struct control_client *, const char *command, const struct control_where *);
 /* request is taken over.  item may be NULL; its json is borrowed; a status other than 0 ends the asking.  *answer (may
  * be NULL) is the line with "ok": true. */
-int control_client_ask(struct control_client *, json_t *request, int (*item)(void *arg, json_t *item), void *arg, json_t **answer);
+int control_client_ask(struct control_client *, json_t *request, int (*item)(void *arg, json_t *item), void *arg,
+		       json_t **answer);
 void control_client_close(struct control_client *);
 
 #endif

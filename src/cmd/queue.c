@@ -1,7 +1,7 @@
 /* queue.c - `postrider queue`: what an operator asks of the queue and does to it, over the control socket.
  *
- * hold, release and delete want to be told of what: an id, --dest KEY, or --all, so that a forgotten argument never means
- * everything; a bare flush means everything, because it does no harm.
+ * hold, release and delete want to be told of what: an id, --dest KEY, or --all, so that a forgotten argument never
+ * means everything; a bare flush means everything, because it does no harm.
  */
 #include "cmd/cmd.h"
 #include "cmd/control_client.h"
@@ -29,14 +29,10 @@ static const struct action {
 	int (*item)(void *arg, json_t *item);
 	const char *done; /* "3 envelopes held" */
 } actions[] = {
-	{ "list", TAKES_FILTER, queue_show_list, NULL },
-	{ "show", TAKES_ID, queue_show_message, NULL },
-	{ "why", TAKES_ID, queue_show_why, NULL },
-	{ "flush", TAKES_TARGET_OR_ALL, NULL, "due now" },
-	{ "hold", TAKES_TARGET, NULL, "on hold" },
-	{ "release", TAKES_TARGET, NULL, "released" },
-	{ "delete", TAKES_TARGET, NULL, "deleted" },
-	{ "rebuild", TAKES_NOTHING, NULL, NULL },
+	{ "list", TAKES_FILTER, queue_show_list, NULL }, { "show", TAKES_ID, queue_show_message, NULL },
+	{ "why", TAKES_ID, queue_show_why, NULL },       { "flush", TAKES_TARGET_OR_ALL, NULL, "due now" },
+	{ "hold", TAKES_TARGET, NULL, "on hold" },       { "release", TAKES_TARGET, NULL, "released" },
+	{ "delete", TAKES_TARGET, NULL, "deleted" },     { "rebuild", TAKES_NOTHING, NULL, NULL },
 };
 
 static const struct action *find(const char *name)
@@ -62,7 +58,8 @@ static int read_arguments(struct request *r, int argc, char **argv)
 			continue;
 		if (strcmp(argv[i], "--dest") == 0 && i + 1 < argc)
 			r->dest = argv[++i];
-		else if (strcmp(argv[i], "--max") == 0 && i + 1 < argc && view_to_u64(view_cstr(argv[i + 1]), &r->max) && r->max)
+		else if (strcmp(argv[i], "--max") == 0 && i + 1 < argc &&
+			 view_to_u64(view_cstr(argv[i + 1]), &r->max) && r->max)
 			i++;
 		else if (strcmp(argv[i], "--all") == 0)
 			r->all = true;
@@ -75,7 +72,9 @@ static int read_arguments(struct request *r, int argc, char **argv)
 		else if (!r->id && is_id(argv[i]))
 			r->id = argv[i];
 		else
-			return cmd_usage("queue", "%s is no message id: 16 hex digits, as in the log and in `queue list`", argv[i]);
+			return cmd_usage("queue",
+					 "%s is no message id: 16 hex digits, as in the log and in `queue list`",
+					 argv[i]);
 	}
 	return 0;
 }
@@ -94,8 +93,10 @@ static int check_arguments(const struct request *r, const struct action *a)
 	case TAKES_FILTER: return r->id || r->all ? cmd_usage("queue", "%s takes --dest and --max only", a->name) : 0;
 	case TAKES_ID: return !r->id || targets > 1 ? cmd_usage("queue", "%s wants one message id", a->name) : 0;
 	case TAKES_TARGET:
-		return targets != 1 ? cmd_usage("queue", "%s what? one of: a message id, --dest KEY, --all", a->name) : 0;
-	case TAKES_TARGET_OR_ALL: return targets > 1 ? cmd_usage("queue", "%s one of: a message id, --dest KEY, --all", a->name) : 0;
+		return targets != 1 ? cmd_usage("queue", "%s what? one of: a message id, --dest KEY, --all", a->name)
+				    : 0;
+	case TAKES_TARGET_OR_ALL:
+		return targets > 1 ? cmd_usage("queue", "%s one of: a message id, --dest KEY, --all", a->name) : 0;
 	case TAKES_NOTHING: return targets || r->json ? cmd_usage("queue", "%s takes -c FILE only", a->name) : 0;
 	}
 	return EX_SOFTWARE;
@@ -108,7 +109,8 @@ static json_t *make_request(const struct request *r, const char *dest)
 	if (o && r->id)
 		json_object_set_new(o, "id", json_string(r->id));
 	if (o && dest)
-		json_object_set_new(o, "dest", json_string(dest)); /* NULL when it is no UTF-8: then nothing is asked, below */
+		json_object_set_new(o, "dest",
+				    json_string(dest)); /* NULL when it is no UTF-8: then nothing is asked, below */
 	if (o && r->max)
 		json_object_set_new(o, "max", json_integer((json_int_t)r->max));
 	if (o && r->all)
@@ -120,7 +122,8 @@ static json_t *make_request(const struct request *r, const char *dest)
 	return o;
 }
 
-static int ask(struct control_client *c, const struct request *r, const char *dest, int (*item)(void *, json_t *), void *arg, json_t **answer)
+static int ask(struct control_client *c, const struct request *r, const char *dest, int (*item)(void *, json_t *),
+	       void *arg, json_t **answer)
 {
 	json_t *o = make_request(r, dest);
 
@@ -147,7 +150,8 @@ static void end_list(const struct request *r, const struct action *a, const stru
 		if (s->n == 0)
 			puts("The queue is empty.");
 		else
-			printf("%" PRIu64 " envelope%s%s\n", s->n, s->n == 1 ? "" : "s", json_is_true(json_object_get(answer, "more")) ? ", and more" : "");
+			printf("%" PRIu64 " envelope%s%s\n", s->n, s->n == 1 ? "" : "s",
+			       json_is_true(json_object_get(answer, "more")) ? ", and more" : "");
 	}
 }
 
@@ -179,7 +183,8 @@ static int delete_all(struct control_client *c, const struct request *r, int64_t
 	struct request one = { .action = r->action };
 	int status = ask(c, &list, NULL, remember_dest, dests, NULL);
 
-	json_object_foreach(dests, dest, none) {
+	json_object_foreach(dests, dest, none)
+	{
 		answer = NULL;
 		if (status == 0)
 			status = ask(c, &one, dest, NULL, NULL, &answer);

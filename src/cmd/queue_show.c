@@ -44,9 +44,9 @@ static void put_row(const struct queue_show *s, const json_t *o)
 	struct screen_line l = { .n = 0 };
 	char size[SCREEN_UNIT], age[SCREEN_UNIT], next[SCREEN_UNIT];
 
-	screen_add(&l, "%-16s %-8s %5" PRId64 "  %-8s  %-7s  %-7s  %s", json_text(o, "id"), json_text(o, "state"), json_number(o, "attempts"),
-	           screen_size(json_number(o, "size"), size), screen_span(s->now - json_number(o, "created"), age), next_of(s, o, next),
-	           json_text(o, "dest"));
+	screen_add(&l, "%-16s %-8s %5" PRId64 "  %-8s  %-7s  %-7s  %s", json_text(o, "id"), json_text(o, "state"),
+		   json_number(o, "attempts"), screen_size(json_number(o, "size"), size),
+		   screen_span(s->now - json_number(o, "created"), age), next_of(s, o, next), json_text(o, "dest"));
 	screen_end(&l, s->width, stdout);
 }
 
@@ -103,14 +103,17 @@ int queue_show_message(void *arg, json_t *o)
 	size_t i;
 
 	if (s->n++ == 0) {
-		screen_add(&l, "message %s from <%s>, %s", json_text(o, "id"), json_text(o, "sender"), screen_size(json_number(o, "size"), size));
+		screen_add(&l, "message %s from <%s>, %s", json_text(o, "id"), json_text(o, "sender"),
+			   screen_size(json_number(o, "size"), size));
 		screen_end(&l, s->width, stdout);
-		printf("accepted %s, given up %s\n", screen_time(json_number(o, "created"), a), screen_time(json_number(o, "expires"), b));
+		printf("accepted %s, given up %s\n", screen_time(json_number(o, "created"), a),
+		       screen_time(json_number(o, "expires"), b));
 	}
-	screen_add(&l, "envelope %" PRId64 ": %s, attempts %" PRId64 ", next %s, to %s", json_number(o, "slot"), json_text(o, "state"),
-	           json_number(o, "attempts"), next_of(s, o, next), json_text(o, "dest"));
+	screen_add(&l, "envelope %" PRId64 ": %s, attempts %" PRId64 ", next %s, to %s", json_number(o, "slot"),
+		   json_text(o, "state"), json_number(o, "attempts"), next_of(s, o, next), json_text(o, "dest"));
 	screen_end(&l, s->width, stdout);
-	json_array_foreach(list, i, rcpt) {
+	json_array_foreach(list, i, rcpt)
+	{
 		screen_add(&l, "    <%s>", json_text(rcpt, "address"));
 		screen_end(&l, s->width, stdout);
 		put_words(s, rcpt, "        ");

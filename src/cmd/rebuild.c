@@ -66,10 +66,11 @@ static int rebuild(const struct conf *conf)
 		fprintf(stderr, "postrider queue: rebuild: %s\n", e.text);
 		return e.class == ERROR_AGAIN ? EX_TEMPFAIL : e.class == ERROR_FULL ? EX_CANTCREAT : EX_IOERR;
 	}
-	printf("%s: index made anew from %" PRIu64 " segments: %" PRIu64 " messages, %" PRIu64 " envelopes\n", conf->global.spool,
-	       found.segments, found.messages, found.envelopes);
+	printf("%s: index made anew from %" PRIu64 " segments: %" PRIu64 " messages, %" PRIu64 " envelopes\n",
+	       conf->global.spool, found.segments, found.messages, found.envelopes);
 	if (found.torn_bytes || found.quarantined)
-		printf("cut from a torn end: %" PRIu64 " octets; bad records set aside: %" PRIu64 "\n", found.torn_bytes, found.quarantined);
+		printf("cut from a torn end: %" PRIu64 " octets; bad records set aside: %" PRIu64 "\n",
+		       found.torn_bytes, found.quarantined);
 	return 0;
 }
 

@@ -32,14 +32,19 @@ unsigned screen_width(void)
 /* Octets of the well-formed UTF-8 character at p (RFC 3629 section 4); 0: none. */
 static size_t utf8_length(const unsigned char *p, size_t n)
 {
-	size_t more = p[0] < 0x80 ? 0 : p[0] >= 0xc2 && p[0] <= 0xdf ? 1 : (p[0] & 0xf0) == 0xe0 ? 2 : p[0] >= 0xf0 && p[0] <= 0xf4 ? 3 : 9;
+	size_t more = p[0] < 0x80                    ? 0
+		      : p[0] >= 0xc2 && p[0] <= 0xdf ? 1
+		      : (p[0] & 0xf0) == 0xe0        ? 2
+		      : p[0] >= 0xf0 && p[0] <= 0xf4 ? 3
+						     : 9;
 
 	if (more >= n)
 		return 0;
 	for (size_t i = 1; i <= more; i++)
 		if ((p[i] & 0xc0) != 0x80)
 			return 0;
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
+	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
+	    (p[0] == 0xf4 && p[1] > 0x8f))
 		return 0;
 	return more + 1;
 }
@@ -50,7 +55,8 @@ static size_t harmless(const char *text, size_t n)
 	const unsigned char *p = (const unsigned char *)text;
 	size_t length = utf8_length(p, n);
 
-	if (p[0] < 32 || p[0] == 127 || (p[0] == 0xc2 && length == 2 && p[1] < 0xa0)) /* C0, DEL; C1 begins ESC [ in one octet */
+	if (p[0] < 32 || p[0] == 127 ||
+	    (p[0] == 0xc2 && length == 2 && p[1] < 0xa0)) /* C0, DEL; C1 begins ESC [ in one octet */
 		return 0;
 	return length;
 }

@@ -21,9 +21,11 @@ static void put_role(const json_t *r, unsigned width)
 		snprintf(pid, sizeof pid, "%" PRId64, json_number(r, "pid"));
 	else
 		snprintf(pid, sizeof pid, "-");
-	screen_add(&l, "%-9s %7s  %4" PRId64 "  %8" PRId64 "  %-7s  %-7s  %s", json_text(r, "role"), pid, json_number(r, "generation"),
-	           json_number(r, "restarts"), json_is_true(json_object_get(r, "sandboxed")) ? "yes" : "NO",
-	           json_number(r, "uptime_ms") ? screen_span(json_number(r, "uptime_ms"), up) : "-", json_text(r, "state"));
+	screen_add(&l, "%-9s %7s  %4" PRId64 "  %8" PRId64 "  %-7s  %-7s  %s", json_text(r, "role"), pid,
+		   json_number(r, "generation"), json_number(r, "restarts"),
+		   json_is_true(json_object_get(r, "sandboxed")) ? "yes" : "NO",
+		   json_number(r, "uptime_ms") ? screen_span(json_number(r, "uptime_ms"), up) : "-",
+		   json_text(r, "state"));
 	screen_end(&l, width, stdout);
 }
 
@@ -42,12 +44,12 @@ static bool put_super(const json_t *super, unsigned width)
 	if (json_is_true(json_object_get(super, "single")) || json_number(super, "single"))
 		printf(", all roles in one process, unconfined");
 	else
-		printf(", generation %" PRId64 ", up %s", json_number(super, "generation"), screen_span(json_number(super, "uptime_ms"), up));
+		printf(", generation %" PRId64 ", up %s", json_number(super, "generation"),
+		       screen_span(json_number(super, "uptime_ms"), up));
 	printf("\n");
 	if (json_array_size(roles))
 		printf("\nROLE          PID   GEN  RESTARTS  SANDBOX  UP       STATE\n");
-	json_array_foreach(roles, i, role)
-		put_role(role, width);
+	json_array_foreach(roles, i, role) put_role(role, width);
 	return true;
 }
 
@@ -56,12 +58,15 @@ static void put_spool(const json_t *s)
 	char live[SCREEN_UNIT], total[SCREEN_UNIT], age[SCREEN_UNIT];
 	int64_t oldest = json_number(s, "oldest");
 
-	printf("\nqueue: %" PRId64 " messages, %" PRId64 " envelopes, %" PRId64 " on hold, %" PRId64 " in flight, oldest %s\n",
-	       json_number(s, "messages"), json_number(s, "envelopes"), json_number(s, "held"), json_number(s, "in_flight"),
-	       oldest > 0 ? screen_span(screen_now() - oldest, age) : "-");
-	printf("disk:  %" PRId64 " segments, %s of %s live, %" PRId64 " %% full; %" PRId64 " commits, %" PRId64 " syncs\n",
-	       json_number(s, "segments"), screen_size(json_number(s, "bytes_live"), live), screen_size(json_number(s, "bytes_total"), total),
-	       json_number(s, "pressure"), json_number(s, "commits"), json_number(s, "syncs"));
+	printf("\nqueue: %" PRId64 " messages, %" PRId64 " envelopes, %" PRId64 " on hold, %" PRId64
+	       " in flight, oldest %s\n",
+	       json_number(s, "messages"), json_number(s, "envelopes"), json_number(s, "held"),
+	       json_number(s, "in_flight"), oldest > 0 ? screen_span(screen_now() - oldest, age) : "-");
+	printf("disk:  %" PRId64 " segments, %s of %s live, %" PRId64 " %% full; %" PRId64 " commits, %" PRId64
+	       " syncs\n",
+	       json_number(s, "segments"), screen_size(json_number(s, "bytes_live"), live),
+	       screen_size(json_number(s, "bytes_total"), total), json_number(s, "pressure"), json_number(s, "commits"),
+	       json_number(s, "syncs"));
 }
 
 static void put_counters(json_t *counters)
@@ -84,11 +89,13 @@ static void put_destinations(const json_t *list, unsigned width)
 
 	if (json_array_size(list))
 		printf("\nIN FLIGHT  WINDOW  FAILURES  RETRY    DESTINATION\n");
-	json_array_foreach(list, i, d) {
+	json_array_foreach(list, i, d)
+	{
 		int64_t retry = json_number(d, "retry");
 
-		screen_add(&l, "%9" PRId64 "  %6" PRId64 "  %8" PRId64 "  %-7s  %s", json_number(d, "in_flight"), json_number(d, "window"),
-		           json_number(d, "failures"), retry > 0 ? screen_span(retry - screen_now(), next) : "-", json_text(d, "dest"));
+		screen_add(&l, "%9" PRId64 "  %6" PRId64 "  %8" PRId64 "  %-7s  %s", json_number(d, "in_flight"),
+			   json_number(d, "window"), json_number(d, "failures"),
+			   retry > 0 ? screen_span(retry - screen_now(), next) : "-", json_text(d, "dest"));
 		screen_end(&l, width, stdout);
 	}
 }
@@ -135,7 +142,8 @@ int cmd_status(int argc, char **argv)
 	status = control_client_open(&c, "status", &where);
 	if (status)
 		return status;
-	status = control_client_ask(&c, json_pack("{s:s}", "cmd", prometheus ? "prometheus" : "status"), NULL, NULL, &answer);
+	status = control_client_ask(&c, json_pack("{s:s}", "cmd", prometheus ? "prometheus" : "status"), NULL, NULL,
+				    &answer);
 	if (status == 0 && prometheus)
 		fputs(json_text(answer, "text"), stdout);
 	else if (status == 0)
