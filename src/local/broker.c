@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct worker_link {
 	struct worker_link *next;
@@ -28,7 +29,20 @@ struct part {
 	bool over;
 };
 
+static void part_over(struct part *, const char *why);
+
 /* ---- frames to a worker ---- */
+
+/* A frame could not be handed on: the worker must not take what is left for the whole. */
+static void part_fail(struct part *p)
+{
+	struct wire_DELIVER_ABORT m = { .stream = p->stream };
+
+	if (p->link->channel)
+		wire_send_DELIVER_ABORT(p->link->channel, &m);
+	buf_free(&p->waiting);
+	part_over(p, "no memory");
+}
 
 static void part_send(struct part *p, uint32_t type, struct view payload)
 {
@@ -37,11 +51,11 @@ static void part_send(struct part *p, uint32_t type, struct view payload)
 	if (p->over)
 		return;
 	if (p->link->channel) {
-		channel_send(p->link->channel, type, payload);
+		channel_send(p->link->channel, type, payload); /* what is full or closed ends, and says so itself */
 		return;
 	}
 	if (!buf_add(&p->waiting, view_of((const char *)head, sizeof head)) || !buf_add(&p->waiting, payload))
-		p->delivery->failed = true; /* told when the worker comes: it gets an abort */
+		part_fail(p);
 }
 
 static void part_flush(struct part *p)
@@ -60,8 +74,8 @@ static void send_encoded(struct part *p, uint32_t type, struct buf *encoded, boo
 {
 	if (ok)
 		part_send(p, type, buf_view(encoded));
-	else
-		p->delivery->failed = true;
+	else if (!p->over)
+		part_fail(p);
 	buf_clear(encoded);
 }
 
@@ -113,6 +127,8 @@ static void grant(struct delivery *d)
 	for (struct part *p = d->parts; p; p = p->next)
 		if (!p->over && p->credited < least)
 			least = p->credited;
+	if (least != UINT64_MAX && least > d->size)
+		least = d->size; /* nobody has taken what has not come: a worker's word is a peer's */
 	if (least == UINT64_MAX || least <= d->granted || !d->from)
 		return;
 	struct wire_DELIVER_CREDIT m = { .stream = d->stream, .bytes = (uint32_t)(least - d->granted) };
@@ -146,6 +162,8 @@ static struct part *part_of_stream(struct worker_link *link, uint64_t stream)
 	return NULL;
 }
 
+static void link_lost(struct worker_link *, const char *why);
+
 static void on_worker_frame(void *arg, struct channel *ch, uint32_t type, struct view payload, int fd)
 {
 	struct worker_link *link = arg;
@@ -153,8 +171,8 @@ static void on_worker_frame(void *arg, struct channel *ch, uint32_t type, struct
 	struct wire_DELIVER_CREDIT credit;
 	struct part *p;
 
-	(void)ch;
-	(void)fd;
+	if (fd != -1)
+		close(fd);
 	if (type == WIRE_OUTCOME && wire_read_OUTCOME(payload, &outcome) == 0) {
 		p = part_of_stream(link, outcome.stream);
 		if (!p)
@@ -170,27 +188,31 @@ static void on_worker_frame(void *arg, struct channel *ch, uint32_t type, struct
 			return;
 		p->credited += credit.bytes;
 		grant(p->delivery);
+	} else {
+		EMIT(link->local->role->events, FAULT, F_STR("where", "local"), F_STR("reason", "a frame of a worker that is none; its channel ends"));
+		channel_free(ch);
+		link_lost(link, "the delivery's worker went mad");
 	}
 }
 
-/* Ends every part of a worker that is gone; each may end its delivery, so the list is begun anew. */
+/* Ends every part of a worker that is gone.  A delivery has one part a worker, and may be gone with it. */
 static void link_lost(struct worker_link *link, const char *why)
 {
 	struct local *l = link->local;
 	struct worker_link **at = &l->workers;
-	bool again;
 
-	do {
-		again = false;
-		for (struct delivery *d = l->deliveries; d && !again; d = d->next)
-			for (struct part *p = d->parts; p && !again; p = p->next)
-				if (p->link == link && !p->over) {
-					part_over(p, why);
-					grant(d);
-					finish_if_done(d);
-					again = true;
-				}
-	} while (again);
+	for (struct delivery *d = l->deliveries, *next; d; d = next) {
+		struct part *p = d->parts;
+
+		next = d->next;
+		while (p && (p->link != link || p->over))
+			p = p->next;
+		if (!p)
+			continue;
+		part_over(p, why);
+		grant(d);
+		finish_if_done(d);
+	}
 	while (*at != link)
 		at = &(*at)->next;
 	*at = link->next;

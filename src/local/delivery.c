@@ -5,6 +5,8 @@
  */
 #include "local/local.h"
 
+#include "conf/users.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -30,20 +32,6 @@ void local_delivery_decide(struct delivery_rcpt *r, enum wire_result_kind kind, 
 	r->valid = false;
 }
 
-static bool is_listed(struct view list, struct view user)
-{
-	while (list.n) {
-		size_t end = view_find(list, '\n');
-		struct view line = view_trim(view_slice(list, 0, end));
-		if (line.n && line.p[line.n - 1] == '\r')
-			line.n--;
-		if (line.n && line.p[0] != '#' && view_eq_nocase(line, user))
-			return true;
-		list = view_slice(list, end + 1, list.n);
-	}
-	return false;
-}
-
 /* Local part without quotes: what the mailbox is called.  Empty when the address is none. */
 static struct view user_of(struct view address, char to[64])
 {
@@ -61,7 +49,7 @@ static void find_mailbox(struct delivery *d, struct delivery_rcpt *r, const char
 	char user_text[64];
 	struct view user = user_of(r->address, user_text);
 	bool make = view_eq_nocase(user, VIEW("postmaster")) ||
-	            (domain && is_listed(handoff_get(role->files, "users", domain), user));
+	            (domain && conf_users_has(handoff_get(role->files, "users", domain), user));
 
 	switch (local_mailbox_find(template, user, make, &r->mailbox)) {
 	case MAILBOX_KNOWN: r->valid = true; break;
@@ -184,8 +172,7 @@ void local_delivery_answer(struct delivery *d)
 		EMIT(l->role->events, FAULT, F_STR("where", "local"), F_STR("reason", "an outcome could not be told"));
 	buf_free(&list);
 	local_delivery_free(d);
-	if (l->draining && !l->deliveries)
-		l->role->drained(l->role);
+	local_check_drained(l);
 }
 
 /* ---- the body ---- */
@@ -194,6 +181,20 @@ static void fail_body(struct delivery *d, const struct error *e)
 {
 	d->failed = true;
 	snprintf(d->failure, sizeof d->failure, "%s", e->text);
+}
+
+/* The same on a file system without O_TMPFILE: a name that lives for a moment. */
+static int open_unlinked(const struct env *env, const char *mailbox)
+{
+	const struct env_disk *disk = &env->disk;
+	char path[MAILBOX_PATH + 64];
+	int fd;
+
+	snprintf(path, sizeof path, "%s/tmp/body_%016llx", mailbox, (unsigned long long)env_random_u64(env));
+	fd = disk->open(disk->arg, path, O_RDWR | O_CREAT | O_EXCL, 0600);
+	if (fd != -1)
+		disk->unlink(disk->arg, path);
+	return fd;
 }
 
 /* A file without a name in the first mailbox's file system, so that nothing is left behind by a crash. */
@@ -210,11 +211,14 @@ static int spill(struct delivery *d, struct error *e)
 	if (local_maildir_make(d->local->role->env, d->rcpts[i].mailbox.path, e) == -1)
 		return -1;
 	d->source.fd = disk->open(disk->arg, d->rcpts[i].mailbox.path, O_TMPFILE | O_RDWR, 0600);
+	if (d->source.fd == -1 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL))
+		d->source.fd = open_unlinked(d->local->role->env, d->rcpts[i].mailbox.path);
 	if (d->source.fd == -1)
 		return error_sys(e, errno, "make a file in %s", d->rcpts[i].mailbox.path);
-	if (disk->pwrite(disk->arg, d->source.fd, small.p, small.n, 0) != (ssize_t)small.n)
+	if (small.n && disk->pwrite(disk->arg, d->source.fd, small.p, small.n, 0) != (ssize_t)small.n)
 		return error_set(e, ERROR_FULL, "write the body: no space");
-	d->body.wr = d->body.rd + LOCAL_HEADER; /* what the loop check needs */
+	if (small.n > LOCAL_HEADER)
+		d->body.wr = d->body.rd + LOCAL_HEADER; /* what the loop check needs */
 	return 0;
 }
 
@@ -232,6 +236,8 @@ void local_delivery_bytes(struct delivery *d, struct view bytes)
 	if (d->source.fd == -1) {
 		if (!buf_add(&d->body, bytes))
 			fail_body(d, &(struct error){ .text = "no memory" });
+	} else if (buf_len(&d->body) < LOCAL_HEADER && !buf_add(&d->body, view_slice(bytes, 0, LOCAL_HEADER - buf_len(&d->body)))) {
+		fail_body(d, &(struct error){ .text = "no memory" });
 	} else if (disk->pwrite(disk->arg, d->source.fd, bytes.p, bytes.n, (off_t)d->size) != (ssize_t)bytes.n) {
 		fail_body(d, &(struct error){ .text = "write the body: no space" });
 	}

@@ -7,6 +7,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+void local_check_drained(struct local *l)
+{
+	if (l->drained || l->deliveries || !(l->draining || (l->role->kind == ROLE_WORKER && !l->peers)))
+		return;
+	l->drained = true;
+	l->role->drained(l->role);
+}
+
 /* ---- receive asks ---- */
 
 static enum wire_rcpt_verdict judge(struct local *l, const struct wire_RCPT_CHECK *m)
@@ -92,6 +100,7 @@ static bool abort_delivery(struct local_peer *peer, struct view payload)
 		local_broker_abort(d);
 	else if (d && !d->complete)
 		local_delivery_free(d);
+	local_check_drained(peer->local);
 	return true;
 }
 
@@ -128,8 +137,7 @@ static void drop_peer(struct local_peer *peer)
 	*at = peer->next;
 	channel_free(peer->channel);
 	free(peer);
-	if (l->role->kind == ROLE_WORKER && !l->peers && !l->deliveries)
-		l->role->drained(l->role); /* nobody will ask again */
+	local_check_drained(l);
 }
 
 static void on_peer_frame(void *arg, struct channel *ch, uint32_t type, struct view payload, int fd)
@@ -178,8 +186,12 @@ static void on_frame(struct role *role, uint32_t type, struct view payload, int 
 
 	if (type == WIRE_WORKER && fd != -1 && wire_read_WORKER(payload, &up) == 0) {
 		ch = channel_new(role->loop, fd);
-		if (ch)
+		if (ch) {
 			local_broker_worker_up(l, up.uid, ch);
+			return;
+		}
+		close(fd);
+		local_broker_worker_refused(l, up.uid, VIEW("no memory for a channel"));
 		return;
 	}
 	if (fd != -1)
@@ -247,8 +259,7 @@ static void drain(struct role *role, uint32_t grace_ms)
 
 	(void)grace_ms; /* a delivery in flight takes as long as the disk does; super's patience is the limit */
 	l->draining = true;
-	if (!l->deliveries)
-		role->drained(role);
+	local_check_drained(l);
 }
 
 static void stop(struct role *role)

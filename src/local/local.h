@@ -37,8 +37,11 @@ struct local {
 	struct delivery *deliveries;
 	struct worker_link *workers;
 	uint64_t streams; /* the broker's numbers towards workers */
-	bool draining;
+	bool draining, drained;
 };
+
+/* Draining, or a worker that nobody will ask again: tells the runner, once, when the last delivery has ended. */
+void local_check_drained(struct local *);
 
 struct delivery_rcpt {
 	struct pool_job job;

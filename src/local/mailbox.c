@@ -53,20 +53,40 @@ static enum mailbox_kind look(struct mailbox *m)
 	return errno == ENOENT || errno == ENOTDIR ? MAILBOX_UNKNOWN : MAILBOX_UNREADABLE;
 }
 
-/* Whose mailbox would it be?  The folder's above it. */
-static enum mailbox_kind look_above(struct mailbox *m)
+/* The part of the template that is the same for everybody: the folder in which users' names begin. */
+static bool fixed_part(const char *template, char to[MAILBOX_PATH])
+{
+	const char *mark = strstr(template, USER_MARK), *slash;
+	size_t n = mark ? (size_t)(mark - template) : strlen(template);
+
+	if (n >= MAILBOX_PATH)
+		return false;
+	memcpy(to, template, n);
+	to[n] = 0;
+	slash = strrchr(to, '/');
+	if (!slash)
+		return false;
+	to[slash == to ? 1 : slash - to] = 0;
+	return true;
+}
+
+/* Whose mailbox would it be?  The owner's of the nearest folder above it that is there.  A tree whose fixed part is away
+ * (not yet mounted) says nothing of anybody: nobody's mail is bounced for that. */
+static enum mailbox_kind look_above(const char *template, struct mailbox *m)
 {
 	char above[MAILBOX_PATH], *slash;
 	struct stat st;
 
-	snprintf(above, sizeof above, "%s", m->path);
-	slash = strrchr(above, '/');
-	if (!slash)
-		return MAILBOX_UNREADABLE;
-	slash[slash == above ? 1 : 0] = 0;
-	if (stat(above, &st) == -1)
-		return MAILBOX_UNREADABLE; /* not yet mounted, perhaps: nobody's mail is bounced for that */
 	m->exists = false;
+	if (!fixed_part(template, above) || stat(above, &st) == -1)
+		return MAILBOX_UNREADABLE;
+	snprintf(above, sizeof above, "%s", m->path);
+	do { /* ends at the fixed part at the latest */
+		slash = strrchr(above, '/');
+		if (!slash)
+			return MAILBOX_UNREADABLE;
+		above[slash == above ? 1 : slash - above] = 0;
+	} while (stat(above, &st) == -1 && slash != above);
 	m->uid = st.st_uid;
 	return MAILBOX_KNOWN;
 }
@@ -91,6 +111,6 @@ enum mailbox_kind local_mailbox_find(const char *template, struct view user, boo
 	kind = look(out);
 	if (kind != MAILBOX_UNKNOWN)
 		return kind;
-	/* A domain whose whole tree is away (unmounted) must not bounce everybody's mail. */
-	return may_make ? look_above(out) : look_above(out) == MAILBOX_KNOWN ? MAILBOX_UNKNOWN : MAILBOX_UNREADABLE;
+	kind = look_above(template, out);
+	return may_make || kind == MAILBOX_UNREADABLE ? kind : MAILBOX_UNKNOWN;
 }

@@ -53,11 +53,15 @@ static int make_one(const struct env *env, const char *path, bool *made, struct 
 int local_maildir_make(const struct env *env, const char *path, struct error *e)
 {
 	static const char *const parts[] = { "tmp", "new", "cur" };
-	char name[PATH_MAX], parent[PATH_MAX];
-	bool made = false, made_root = false;
+	char name[PATH_MAX], parent[PATH_MAX], above[PATH_MAX];
+	bool made = false, made_root = false, made_parent = false;
 
-	if (make_one(env, path, &made_root, e) == -1)
-		return -1;
+	parent_of(path, parent, sizeof parent);
+	if (make_one(env, path, &made_root, e) == -1) {
+		/* maildir:/mail/%{user}/Maildir: the user's folder may be missing too, but nothing above it */
+		if (!e || e->sys != ENOENT || make_one(env, parent, &made_parent, e) == -1 || make_one(env, path, &made_root, e) == -1)
+			return -1;
+	}
 	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
 		if ((size_t)snprintf(name, sizeof name, "%s/%s", path, parts[i]) >= sizeof name)
 			return error_set(e, ERROR_INPUT, "path too long: %s", path);
@@ -68,8 +72,10 @@ int local_maildir_make(const struct env *env, const char *path, struct error *e)
 	 * that lost the folders in it. */
 	if (made && sync_directory(env, path, e) == -1)
 		return -1;
-	parent_of(path, parent, sizeof parent);
-	return made_root ? sync_directory(env, parent, e) : 0;
+	if (made_root && sync_directory(env, parent, e) == -1)
+		return -1;
+	parent_of(parent, above, sizeof above);
+	return made_parent ? sync_directory(env, above, e) : 0;
 }
 
 static int write_all(const struct env *env, int fd, const char *p, size_t n, off_t *at, struct error *e)

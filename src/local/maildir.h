@@ -26,7 +26,7 @@ struct maildir_job {
 	const char *host;    /* for the file's name */
 };
 
-/* Makes path (its parent must exist) and tmp, new, cur below it when missing, mode 0700, and syncs what it made. */
+/* Makes path, the folder above it (what is above that must exist) and tmp, new, cur below it when missing, mode 0700, and syncs what it made. */
 int local_maildir_make(const struct env *, const char *path, struct error *);
 /* 0 when the message is durable in new/; -1 with a class: FULL, AGAIN, INPUT (no such mailbox), OURS. */
 int local_maildir_deliver(const struct env *, const struct maildir_job *, struct error *);

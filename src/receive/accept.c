@@ -1,6 +1,8 @@
 /* accept.c - see accept.h. */
 #include "receive/accept.h"
 
+#include "conf/users.h"
+
 #define REPLY(c, a, b, d, words) { .code = (c), .enhanced = { (a), (b), (d) }, .text = { "" words, sizeof(words) - 1 } }
 
 const struct psmtp_reply receive_accept_no_mailbox = REPLY(550, 5, 1, 1, "No such mailbox here");
@@ -16,21 +18,6 @@ static void refuse(struct accept_judgement *j, const struct psmtp_reply *reply, 
 	j->kind = ACCEPT_REFUSE;
 	j->reply = *reply;
 	j->reason = reason;
-}
-
-bool receive_accept_listed(struct view list, struct view local)
-{
-	while (list.n) {
-		size_t end = view_find(list, '\n');
-		struct view line = view_slice(list, 0, end);
-		list = view_slice(list, end + 1, list.n);
-		if (line.n && line.p[line.n - 1] == '\r')
-			line.n--;
-		line = view_trim(line);
-		if (line.n && line.p[0] != '#' && view_eq_nocase(line, local))
-			return true;
-	}
-	return false;
 }
 
 /* A next hop might take these for a route and relay for a stranger on our behalf. */
@@ -57,7 +44,7 @@ static void judge_ours(const struct conf_domain *domain, const struct handoff *f
 	if (domain->set.users && domain->set.users[0]) {
 		if (!users.p)
 			refuse(j, &receive_accept_not_now, "users_unreadable");
-		else if (!receive_accept_listed(users, local))
+		else if (!conf_users_has(users, local))
 			refuse(j, &receive_accept_no_mailbox, "unknown_user");
 		else
 			j->kind = ACCEPT_YES, j->reason = "listed";

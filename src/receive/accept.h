@@ -31,7 +31,4 @@ void receive_accept_judge(const struct conf *, const struct handoff *, const str
 /* Replies for what `local` said, and for anything that could not be asked. */
 extern const struct psmtp_reply receive_accept_no_mailbox, receive_accept_not_now;
 
-/* True when the local part is a line of the list (one a line, '#' comments; ASCII case does not matter). */
-bool receive_accept_listed(struct view list, struct view local);
-
 #endif

@@ -42,8 +42,10 @@ static int prepare(struct role *role, struct error *e)
 	r->sessions = calloc(role->conf->listener_count, sizeof *r->sessions);
 	if (!r->peers || !r->workers || !r->sessions)
 		return error_set(e, ERROR_AGAIN, "no memory");
-	if (tls_warm_up(e) == -1 || loop_wake_init(&r->drained, role->loop, on_drained, r) == -1)
+	if (tls_warm_up(e) == -1)
 		return -1;
+	if (loop_wake_init(&r->drained, role->loop, on_drained, r) == -1)
+		return error_set(e, ERROR_AGAIN, "no memory or descriptor");
 	atomic_store(&r->workers_busy, r->worker_count);
 	for (unsigned i = 0; i < r->worker_count; i++)
 		if (receive_worker_init(&r->workers[i], r, i, e) == -1)
@@ -102,6 +104,8 @@ static void on_frame(struct role *role, uint32_t type, struct view payload, int 
 		int own = i + 1 == r->worker_count ? fd : dup(fd);
 		if (own != -1)
 			post(role, &r->workers[i], (struct loop_post){ .kind = POST_LISTENER, .number = m.listener, .fd = own });
+		else
+			EMIT(role->events, FAULT, F_STR("where", "listen"), F_STR("reason", "no descriptor for a worker"));
 	}
 }
 

@@ -25,6 +25,9 @@
 /* Nobody waits for ever for `local` or `queue`: after so long the client gets 451 and keeps the message. */
 #define SESSION_LOCAL_MS 60000u
 #define SESSION_QUEUE_MS 300000u
+/* Octets of a body that wait for credit: one piece as the machine shows it, never more than conn showed the machine, but
+ * `bare_newlines = normalise` makes two octets of one. */
+#define SESSION_HELD_MAX (2 * CONN_IN_MAX)
 /* Above this pressure of the spool new sessions get 421 and new messages 452 (spool.h: 0..100). */
 #define RECEIVE_PRESSURE_REFUSE 95u
 
@@ -92,6 +95,7 @@ struct session {
 	uint64_t opened, answer_by;
 	enum owed owed;            /* whose answer the protocol waits for */
 	bool trusted, early, closing, in_peers, counted, running;
+	bool failed;               /* the connection failed while the session ran: freed when that is over */
 	unsigned tls_bits;
 	char tls_verify[64], tls_protocol[16], tls_cipher[48];
 	char hello[128];           /* for the log, after the machine has forgotten it; cut if longer */
@@ -100,6 +104,8 @@ struct session {
 	uint64_t size;
 	long credit;
 	bool paused, body_lost, submitted, answered;
+	bool stream_gone;          /* the queue that knew the stream has gone: the next one must not hear of it */
+	struct buf held;           /* octets of the body that wait for credit */
 	struct psmtp_verdict answer; /* of queue: given to each recipient in LMTP */
 	char answer_text[200];
 	struct psmtp_scan scan;
@@ -125,6 +131,7 @@ void receive_transaction_end(struct session *, const struct psmtp_server_event *
 void receive_transaction_credit(struct session *, uint64_t stream, uint32_t bytes);
 void receive_transaction_done(struct session *, const struct wire_BODY_DONE *);
 void receive_transaction_reset(struct session *);
+void receive_transaction_cut(struct session *);    /* the protocol ends the session: nothing waits for credit any more */
 void receive_transaction_late(struct session *);   /* local or queue did not answer in time */
 void receive_transaction_queue_lost(struct session *);
 void receive_transaction_local_lost(struct session *);

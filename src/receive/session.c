@@ -90,11 +90,13 @@ static void on_peer_closed(void *arg)
 	struct session *s = arg;
 
 	psmtp_server_peer_closed(s->smtp, now_of(s));
-	if (s->owed != OWED_NOTHING) { /* nobody is there to hear the answer; `queue` may still make it durable */
+	if (s->owed == OWED_GREETING) { /* it did not wait, and has said nothing that wants an answer */
 		s->reason = "peer_closed";
 		receive_session_free(s);
 		return;
 	}
+	/* It may have ended its own side alone: what it said before is answered, so that it learns of its message and does
+	 * not send it twice. */
 	receive_session_run(s);
 }
 
@@ -127,7 +129,10 @@ static void on_failed(void *arg, const struct error *e)
 
 	EMIT(log_of(s), SESSION_FAILED, F_ID("session", s->id), F_STR("client", s->client), F_STR("reason", e->text));
 	s->reason = "connection_failed";
-	receive_session_free(s);
+	if (s->running)
+		s->failed = true;
+	else
+		receive_session_free(s);
 }
 
 static void on_closed(void *arg)
@@ -163,8 +168,10 @@ static void on_timer(void *arg)
 		receive_session_answer(s, PSMTP_YES, NULL);
 	else if (s->owed != OWED_NOTHING && now >= s->answer_by)
 		receive_transaction_late(s);
-	else if (now >= psmtp_server_deadline(s->smtp))
+	else if (now >= psmtp_server_deadline(s->smtp)) {
 		psmtp_server_timeout(s->smtp, now);
+		receive_transaction_cut(s);
+	}
 	receive_session_run(s);
 }
 
@@ -284,9 +291,13 @@ void receive_session_run(struct session *s)
 	if (s->early && s->owed == OWED_GREETING)
 		receive_session_answer(s, PSMTP_NO_PERMANENT, &too_early);
 	s->running = true;
-	while (!s->closing && psmtp_server_next(s->smtp, &ev, now_of(s)))
+	while (!s->closing && !s->failed && !s->paused && psmtp_server_next(s->smtp, &ev, now_of(s)))
 		handle(s, &ev);
 	s->running = false;
+	if (s->failed) {
+		receive_session_free(s);
+		return;
+	}
 	set_timer(s);
 	if (s->closing)
 		return;
@@ -373,6 +384,7 @@ void receive_session_open(struct worker *w, uint32_t listener, int fd, const str
 	address_host((const struct sockaddr *)&s->peer.sa, s->client);
 	buf_init(&s->rcpts, &alloc_libc, CHANNEL_FRAME_MAX);
 	buf_init(&s->asking_text, &alloc_libc, 2048);
+	buf_init(&s->held, &alloc_libc, SESSION_HELD_MAX);
 	loop_timer_init(&s->timer, w->loop, on_timer, s);
 	conn_init(&s->conn, w->loop, &alloc_libc, &conn_ops, s);
 	if (conn_open(&s->conn, fd, &e) == -1) {
@@ -426,6 +438,7 @@ void receive_session_free(struct session *s)
 	psmtp_server_free(s->smtp);
 	buf_free(&s->rcpts);
 	buf_free(&s->asking_text);
+	buf_free(&s->held);
 	w->places[s->place] = NULL;
 	w->free_places[w->place_free++] = s->place;
 	w->sessions--;

@@ -1,6 +1,6 @@
 /* transaction.c - one mail transaction of a session: recipients judged, the body streamed to `queue`, its answer given.
  *
- * The body leaves for `queue` as it comes, in frames, under credit: when the credit is used up the session stops reading,
+ * The body leaves for `queue` as it comes, in frames, under credit: when the credit is used up the session stops reading and drawing events,
  * so a slow disk slows the client and not our memory.  BODY_SUBMIT closes the message; only BODY_DONE with OK permits the
  * 250.  Whatever goes wrong on our side before that is 4xx, and the client keeps the message.
  */
@@ -153,7 +153,7 @@ void receive_transaction_begin(struct session *s, const struct psmtp_server_even
 	begin.stream = s->stream = receive_session_stream(s);
 	s->credit = WIRE_BODY_WINDOW;
 	s->size = 0;
-	s->body_lost = s->submitted = s->answered = false;
+	s->body_lost = s->submitted = s->answered = s->stream_gone = false;
 	memset(&s->scan, 0, sizeof s->scan);
 	if (!s->worker->queue || !wire_send_BODY_BEGIN(s->worker->queue, &begin)) {
 		s->stream = 0;
@@ -164,30 +164,59 @@ void receive_transaction_begin(struct session *s, const struct psmtp_server_even
 	receive_session_answer(s, PSMTP_YES, NULL);
 }
 
+/* Sends what the credit covers, and takes it off *bytes. */
+static void send_covered(struct session *s, struct view *bytes)
+{
+	while (bytes->n && s->credit > 0 && !s->body_lost) {
+		size_t most = s->credit < (long)WIRE_BODY_FRAME ? (size_t)s->credit : WIRE_BODY_FRAME;
+		struct wire_BODY_BYTES frame = { .stream = s->stream, .bytes = view_slice(*bytes, 0, most) };
+
+		if (!s->worker->queue || !wire_send_BODY_BYTES(s->worker->queue, &frame))
+			s->body_lost = true; /* read to its end all the same, then 451 */
+		s->credit -= (long)frame.bytes.n;
+		*bytes = view_slice(*bytes, frame.bytes.n, bytes->n);
+	}
+}
+
+/* The session pauses when something waits for credit; until then it draws no event, so that one piece is all that waits. */
 void receive_transaction_bytes(struct session *s, struct view bytes)
 {
 	psmtp_scan_bytes(&s->scan, bytes.p, bytes.n);
 	s->size += bytes.n;
-	while (bytes.n && !s->body_lost) {
-		struct wire_BODY_BYTES frame = { .stream = s->stream, .bytes = view_slice(bytes, 0, WIRE_BODY_FRAME) };
-		if (!s->worker->queue || !wire_send_BODY_BYTES(s->worker->queue, &frame))
-			s->body_lost = true; /* read to its end all the same, then 451 */
-		s->credit -= (long)frame.bytes.n;
-		bytes = view_slice(bytes, frame.bytes.n, bytes.n);
-	}
-	/* What was shown in one piece may overdraw the credit by that piece, never by more. */
-	s->paused = !s->body_lost && s->credit <= 0;
+	send_covered(s, &bytes);
+	if (bytes.n && !s->body_lost && !buf_add(&s->held, bytes))
+		s->body_lost = true;
+	s->paused = !s->body_lost && buf_len(&s->held) > 0;
 }
 
 void receive_transaction_credit(struct session *s, uint64_t stream, uint32_t bytes)
 {
-	if (s->stream != stream)
+	struct view rest;
+	size_t waited;
+
+	if (s->stream != stream || s->submitted)
 		return;
 	s->credit += bytes;
-	if (s->paused && s->credit > 0) {
-		s->paused = false;
-		receive_session_run(s);
-	}
+	if (!s->paused)
+		return;
+	rest = buf_view(&s->held);
+	waited = rest.n;
+	send_covered(s, &rest);
+	buf_take(&s->held, waited - rest.n);
+	if (rest.n && !s->body_lost)
+		return;
+	buf_free(&s->held);
+	s->paused = false;
+	receive_session_run(s);
+}
+
+void receive_transaction_cut(struct session *s)
+{
+	if (!s->paused)
+		return;
+	s->body_lost = true;
+	s->paused = false;
+	buf_free(&s->held);
 }
 
 static bool build_received(struct session *s, const struct psmtp_server_event *ev, struct buf *out)
@@ -308,11 +337,14 @@ void receive_transaction_queue_lost(struct session *s)
 {
 	if (s->stream == 0)
 		return;
-	s->body_lost = true;
+	s->stream_gone = true;
 	if (s->paused) {
-		s->paused = false;
+		receive_transaction_cut(s);
 		receive_session_run(s);
-	} else if (s->owed == OWED_BODY) {
+		return;
+	}
+	s->body_lost = true;
+	if (s->owed == OWED_BODY) {
 		settle(s, PSMTP_NO_TEMPORARY, &not_durable);
 	}
 }
@@ -333,11 +365,13 @@ void receive_transaction_reset(struct session *s)
 {
 	struct wire_BODY_ABORT m = { .stream = s->stream };
 
-	/* After BODY_SUBMIT the message belongs to `queue`: an abort would race with its commit. */
-	if (s->stream && !s->submitted && s->worker->queue)
+	/* After BODY_SUBMIT the message belongs to `queue`: an abort would race with its commit.  A queue that was started
+	 * anew does not know the stream, and ends the channel of whoever speaks of it. */
+	if (s->stream && !s->submitted && !s->stream_gone && s->worker->queue)
 		wire_send_BODY_ABORT(s->worker->queue, &m);
 	s->stream = s->check = 0;
-	s->submitted = s->answered = s->body_lost = s->paused = false;
+	s->submitted = s->answered = s->body_lost = s->paused = s->stream_gone = false;
+	buf_free(&s->held);
 	buf_free(&s->rcpts);
 	buf_free(&s->asking_text);
 }

@@ -210,6 +210,8 @@ static void take_channel(struct worker *w, const struct loop_post *p)
 	if (!ch)
 		ch = channel_new(w->loop, p->fd);
 	if (!ch) {
+		if (p->fd != -1)
+			close(p->fd);
 		EMIT(receive_worker_role(w)->events, FAULT, F_STR("where", "receive"), F_STR("reason", "no memory for a channel"));
 		return;
 	}
@@ -292,11 +294,11 @@ static void on_post(void *arg, const struct loop_post *p)
 
 static int make_places(struct worker *w)
 {
-	w->place_count = WORKER_PLACES;
-	w->places = calloc(w->place_count, sizeof *w->places);
-	w->free_places = calloc(w->place_count, sizeof *w->free_places);
+	w->places = calloc(WORKER_PLACES, sizeof *w->places);
+	w->free_places = calloc(WORKER_PLACES, sizeof *w->free_places);
 	if (!w->places || !w->free_places)
 		return -1;
+	w->place_count = WORKER_PLACES;
 	while (w->place_free < w->place_count) { /* low places first */
 		w->free_places[w->place_free] = w->place_count - 1 - w->place_free;
 		w->place_free++;

@@ -8,6 +8,9 @@
 #define HEADER 12
 #define POINTERS_MAX 128 /* more compression pointers than labels fit a name (RFC 1035 4.1.4) */
 
+/* Stands in a name for an octet that no host name has. */
+#define ODD '?'
+
 struct cursor {
 	const unsigned char *p;
 	size_t at, n;
@@ -32,7 +35,7 @@ static bool take32(struct cursor *c, uint32_t *v)
 	return true;
 }
 
-/* One label's octets as text.  Anything but letters, digits, '-' and '_' is no host name and makes the record useless. */
+/* One label's octets as text.  False: too long. */
 static bool put_label(const unsigned char *from, size_t n, char *to, size_t *used)
 {
 	if (*used + n + 1 >= PACKET_NAME_MAX)
@@ -41,9 +44,8 @@ static bool put_label(const unsigned char *from, size_t n, char *to, size_t *use
 		to[(*used)++] = '.';
 	for (size_t i = 0; i < n; i++) {
 		char ch = view_lower((char)from[i]);
-		if (!((ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '-' || ch == '_'))
-			return false;
-		to[(*used)++] = ch;
+		bool plain = (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '-' || ch == '_';
+		to[(*used)++] = plain ? ch : ODD;
 	}
 	return true;
 }
@@ -93,7 +95,8 @@ static bool add_address(struct buf *list, int family, const unsigned char *octet
 	return n == want && wire_record_add(list, &r);
 }
 
-static bool add_mx(struct buf *list, struct cursor c, size_t n)
+/* A record whose name is no host's is stepped over: it must not take the good ones beside it away. */
+static bool add_mx(struct buf *list, struct cursor c, size_t n, bool *odd)
 {
 	char name[PACKET_NAME_MAX];
 	size_t used, end = c.at + n;
@@ -102,26 +105,30 @@ static bool add_mx(struct buf *list, struct cursor c, size_t n)
 
 	if (n < 3 || !take16(&c, &preference) || !take_name(&c, name, &used) || c.at != end)
 		return false;
+	*odd = memchr(name, ODD, used) != NULL;
+	if (*odd)
+		return true;
 	r = (struct wire_record){ .preference = (uint16_t)preference, .name = view_of(name, used) }; /* empty: "." (RFC 7505) */
 	return wire_record_add(list, &r);
 }
 
-static bool take_record(struct cursor *c, enum packet_type type, struct buf *list, unsigned *count, uint32_t *ttl)
+static bool take_record(struct cursor *c, enum packet_type type, struct buf *list, unsigned *count, uint32_t *ttl, bool *any_odd)
 {
 	unsigned rtype, class, n;
 	uint32_t lives;
-	bool ok = true;
+	bool ok = true, odd = false;
 
 	if (!take_name(c, NULL, NULL) || !take16(c, &rtype) || !take16(c, &class) || !take32(c, &lives) || !take16(c, &n) || c->n - c->at < n)
 		return false;
 	if (class == 1 && rtype == (unsigned)type && *count < PACKET_RECORDS_MAX) {
 		if (type == PACKET_MX)
-			ok = add_mx(list, *c, n);
+			ok = add_mx(list, *c, n, &odd);
 		else if (type == PACKET_A)
 			ok = add_address(list, AF_INET, c->p + c->at, n, 4);
 		else
 			ok = add_address(list, AF_INET6, c->p + c->at, n, 16);
-		(*count)++;
+		*count += !odd;
+		*any_odd = *any_odd || odd;
 		if (lives < *ttl)
 			*ttl = lives;
 	}
@@ -132,7 +139,8 @@ static bool take_record(struct cursor *c, enum packet_type type, struct buf *lis
 int packet_read(struct view packet, enum packet_type type, struct buf *list, unsigned *count, uint32_t *ttl)
 {
 	struct cursor c = { (const unsigned char *)packet.p, 4, packet.n };
-	unsigned questions, answers, skipped;
+	unsigned questions, answers, skipped, before = *count;
+	bool odd = false;
 
 	if (packet.n < HEADER || !take16(&c, &questions) || !take16(&c, &answers) || !take16(&c, &skipped) || !take16(&c, &skipped))
 		return -1;
@@ -140,7 +148,7 @@ int packet_read(struct view packet, enum packet_type type, struct buf *list, uns
 		if (!take_name(&c, NULL, NULL) || !take16(&c, &skipped) || !take16(&c, &skipped))
 			return -1;
 	while (answers--)
-		if (!take_record(&c, type, list, count, ttl))
+		if (!take_record(&c, type, list, count, ttl, &odd))
 			return -1;
-	return 0;
+	return odd && *count == before ? -1 : 0; /* hosts were named, and none can be: that is not "no MX" */
 }

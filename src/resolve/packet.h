@@ -2,7 +2,7 @@
  *
  * libunbound has already chased CNAMEs and scrubbed what does not belong, so the answer section's records of the type
  * asked for are the answer; CNAMEs among them are stepped over (RFC 5321 5.1 follows them).  A packet that breaks a rule
- * yields nothing at all: half an answer is none.
+ * yields nothing at all: half an answer is none.  An MX whose name is no host name is left out, unless it is the only one.
  */
 #ifndef RESOLVE_PACKET_H
 #define RESOLVE_PACKET_H

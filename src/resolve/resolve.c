@@ -176,11 +176,13 @@ static bool start_request(struct asker *a, const struct wire_RESOLVE *m)
 	struct request *r;
 	char name[PACKET_NAME_MAX];
 
-	if ((m->kind != WIRE_RESOLVE_MX && m->kind != WIRE_RESOLVE_ADDRESS) || a->count >= RESOLVE_REQUESTS_MAX)
+	if (m->kind != WIRE_RESOLVE_MX && m->kind != WIRE_RESOLVE_ADDRESS)
 		return false;
-	r = calloc(1, sizeof *r);
-	if (!r)
-		return false;
+	r = a->count < RESOLVE_REQUESTS_MAX ? calloc(1, sizeof *r) : NULL;
+	if (!r) {
+		struct wire_RESOLVED busy = { .stream = m->stream, .status = WIRE_DNS_TEMPORARY, .reason = VIEW("too many questions at once") };
+		return wire_send_RESOLVED(a->channel, &busy);
+	}
 	r->asker = a;
 	r->stream = m->stream;
 	r->ttl = UINT32_MAX;

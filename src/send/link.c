@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* After TLS itself failed at an address, `may` leaves it out there for so long. */
 #define CLEAR_MS 600000u
@@ -27,6 +28,18 @@ static struct events *log_of(const struct link *l)
 static struct candidate *candidate_of(const struct link *l)
 {
 	return &l->target->candidates[l->candidate];
+}
+
+/* The only place where a link changes its state, because the target counts those that open and those that idle. */
+static void set_state(struct link *l, enum link_state state)
+{
+	struct target *t = l->target;
+
+	t->opening_n -= l->state == LINK_DIALLING || l->state == LINK_OPENING;
+	t->idle_n -= l->state == LINK_IDLE;
+	l->state = state;
+	t->opening_n += state == LINK_DIALLING || state == LINK_OPENING;
+	t->idle_n += state == LINK_IDLE;
 }
 
 static void set_timer(struct link *l)
@@ -53,6 +66,7 @@ void send_link_free(struct link *l)
 	while (*at != l)
 		at = &(*at)->next;
 	*at = l->next;
+	set_state(l, LINK_CLOSING);
 	l->sender->link_count--;
 	t->used = now_of(l);
 	if (l->delivery)
@@ -87,7 +101,7 @@ static void opening_failed(struct link *l, const char *reason, const struct psmt
 	struct target *t = l->target;
 	char words[700];
 	struct wire_result result = { .kind = WIRE_DEFERRED, .code = 451, .enhanced = { 4, 4, 1 }, .local = 1 };
-	bool lonely = !others_work(l);
+	bool lonely = !others_work(l); /* told before the link is gone */
 	size_t next;
 
 	log_failed(l, reason, reply ? send_view(reply->text) : VIEW(""));
@@ -102,9 +116,7 @@ static void opening_failed(struct link *l, const char *reason, const struct psmt
 		send_link_open(t, next);
 		return;
 	}
-	for (struct link *o = t->links; o; o = o->next)
-		lonely = lonely && o->state != LINK_DIALLING && o->state != LINK_OPENING;
-	if (!lonely)
+	if (!lonely || t->opening_n > 0)
 		return;
 	result.text = view_cstr(words);
 	send_target_fail_waiting(t, &result, true);
@@ -285,7 +297,7 @@ static enum wire_result_kind kind_of(int code)
 /* QUIT: no new message goes over it, whatever comes meanwhile. */
 static void leave(struct link *l)
 {
-	l->state = LINK_BUSY;
+	set_state(l, LINK_BUSY);
 	psmtp_client_quit(l->smtp, now_of(l));
 }
 
@@ -300,7 +312,7 @@ static void on_ready(struct link *l)
 		EMIT(log_of(l), SEND_CONNECTED, F_VIEW("dest", l->target->key), F_STR("host", l->remote), F_STR("tls", l->tls),
 		     F_U64("ms", now_of(l) - l->started));
 	}
-	l->state = LINK_IDLE;
+	set_state(l, LINK_IDLE);
 	l->started = now_of(l);
 	if ((l->sender->draining && !l->target->waiting) || (limit && l->messages >= limit))
 		leave(l);
@@ -350,7 +362,7 @@ static bool handle(struct link *l, const struct psmtp_client_event *ev)
 	case PSMTP_CLIENT_DONE: on_done(l); break;
 	case PSMTP_CLIENT_FAILED: on_fault(l, ev); return false;
 	case PSMTP_CLIENT_CLOSE:
-		l->state = LINK_CLOSING;
+		set_state(l, LINK_CLOSING);
 		loop_timer_stop(&l->timer);
 		conn_close(&l->conn);
 		return false;
@@ -382,7 +394,7 @@ void send_link_run(struct link *l)
 
 void send_link_give(struct link *l, struct send_delivery *d)
 {
-	l->state = LINK_BUSY;
+	set_state(l, LINK_BUSY);
 	l->delivery = d;
 	l->body_wanted = false;
 	d->link = l;
@@ -532,15 +544,20 @@ static void on_dialled(void *arg, int fd, const struct error *e)
 	}
 	conn_init(&l->conn, l->sender->loop, &alloc_libc, &conn_ops, l);
 	l->conn_made = true;
-	l->state = LINK_OPENING;
-	if (!make_client(l) || conn_open(&l->conn, fd, &opened) == -1) {
-		opening_failed(l, opened.text[0] ? opened.text : "no memory", NULL);
+	set_state(l, LINK_OPENING);
+	if (!make_client(l)) {
+		close(fd);
+		opening_failed(l, "no memory", NULL);
+		return;
+	}
+	if (conn_open(&l->conn, fd, &opened) == -1) {
+		opening_failed(l, opened.text, NULL);
 		return;
 	}
 	send_link_run(l);
 }
 
-void send_link_open(struct target *t, size_t candidate)
+bool send_link_open(struct target *t, size_t candidate)
 {
 	struct sender *s = t->sender;
 	struct candidate *c = &t->candidates[candidate];
@@ -552,9 +569,10 @@ void send_link_open(struct target *t, size_t candidate)
 
 	if (!l) {
 		send_target_fail_waiting(t, &no_memory, false);
-		return;
+		return false;
 	}
-	*l = (struct link){ .next = t->links, .target = t, .sender = s, .state = LINK_DIALLING, .candidate = candidate };
+	*l = (struct link){ .next = t->links, .target = t, .sender = s, .candidate = candidate };
+	set_state(l, LINK_DIALLING);
 	t->links = l;
 	s->link_count++;
 	l->started = now_of(l);
@@ -565,10 +583,11 @@ void send_link_open(struct target *t, size_t candidate)
 	if (t->dest.hop.delivery.kind == CONF_DELIVER_LMTP_UNIX) {
 		snprintf(l->remote, sizeof l->remote, "%s", t->dest.hop.delivery.path);
 		dial_start_unix(&l->dial, s->loop, view_cstr(t->dest.hop.delivery.path), timeout, on_dialled, l);
-		return;
+		return true;
 	}
 	snprintf(l->remote, sizeof l->remote, "%s[%s]:%u", c->host, address_host((struct sockaddr *)&c->address.sa, text),
 	         address_port((struct sockaddr *)&c->address.sa));
 	dial_start(&l->dial, s->loop, (struct sockaddr *)&c->address.sa, c->address.len,
 	           t->dest.hop.source && address_parse_host(view_cstr(t->dest.hop.source), 0, &source) ? &source : NULL, timeout, on_dialled, l);
+	return true;
 }

@@ -23,8 +23,10 @@ static uint64_t now_of(const struct target *t)
 	return loop_now(t->sender->loop);
 }
 
-static void plan_done(struct target *t, uint64_t ttl_ms)
+static void plan_done(struct target *t)
 {
+	uint64_t ttl_ms = t->ttl * 1000ull;
+
 	if (ttl_ms < SEND_PLAN_MIN_MS)
 		ttl_ms = SEND_PLAN_MIN_MS;
 	if (ttl_ms > SEND_PLAN_MAX_MS)
@@ -53,7 +55,7 @@ void send_plan_forget(struct target *t)
 		free(q);
 	}
 	t->candidate_count = t->host_count = 0;
-	t->some_temporary = false;
+	t->ttl = UINT32_MAX; /* until an answer says less; what needs no question holds longest */
 	t->state = PLAN_NONE;
 }
 
@@ -64,7 +66,8 @@ static bool ask(struct target *t, enum wire_resolve_kind kind, const char *name,
 
 	if (!q)
 		return false;
-	q->stream = m.stream = ++t->sender->asks;
+	/* the bucket of its target is part of the number, so that an answer finds it */
+	q->stream = m.stream = ++t->sender->asks * SEND_BUCKETS + view_hash(t->key) % SEND_BUCKETS;
 	q->kind = kind;
 	q->host = host;
 	if (!t->sender->resolve || !wire_send_RESOLVE(t->sender->resolve, &m)) {
@@ -78,16 +81,27 @@ static bool ask(struct target *t, enum wire_resolve_kind kind, const char *name,
 	return true;
 }
 
+static bool is_any(const struct sockaddr *sa)
+{
+	char text[ADDRESS_TEXT];
+
+	return view_eq(view_cstr(address_host(sa, text)), VIEW("0.0.0.0")) || view_eq(view_cstr(address_host(sa, text)), VIEW("::"));
+}
+
 static bool is_ourselves(const struct target *t, const struct address *a)
 {
 	const struct conf *conf = send_role_of(t->sender)->conf;
+
+	const struct sockaddr *to = (const struct sockaddr *)&a->sa;
 
 	if (t->dest.hop.delivery.kind != CONF_DELIVER_MX)
 		return false;
 	for (size_t i = 0; i < conf->listener_count; i++)
 		for (size_t j = 0; j < conf->listeners[i].address_count; j++) {
 			const struct sockaddr *own = (const struct sockaddr *)&conf->listeners[i].addresses[j].sa;
-			if (address_port(own) == SMTP_PORT && address_equal_host(own, (const struct sockaddr *)&a->sa))
+			if (address_port(own) != SMTP_PORT)
+				continue;
+			if (address_equal_host(own, to) || (is_any(own) && (is_any(to) || address_is_loopback(to))))
 				return true;
 		}
 	return false;
@@ -104,24 +118,29 @@ static void add_candidate(struct target *t, const struct address *a, const char 
 	snprintf(c->host, sizeof c->host, "%s", host);
 }
 
-/* All addresses are known: candidates in the order of the hosts.  An address of ours ends the list, as an MX of ours does. */
+/* All addresses are known: candidates in the order of the hosts.  An address of ours ends the list, as an MX of ours does;
+ * that is a loop only when the DNS knew all the hosts before it. */
 static void collect(struct target *t)
 {
-	bool loop = false;
+	bool loop = false, temporary = false;
 
 	for (size_t h = 0; h < t->host_count && !loop; h++)
-		for (struct question *q = t->questions; q && !loop; q = q->next)
-			for (size_t i = 0; q->kind == WIRE_RESOLVE_ADDRESS && q->host == h && i < q->found_count && !loop; i++) {
+		for (struct question *q = t->questions; q && !loop; q = q->next) {
+			if (q->kind != WIRE_RESOLVE_ADDRESS || q->host != h)
+				continue;
+			temporary = temporary || q->temporary;
+			for (size_t i = 0; i < q->found_count && !loop; i++) {
 				loop = is_ourselves(t, &q->found[i]);
 				if (!loop)
 					add_candidate(t, &q->found[i], t->hosts[h].name);
 			}
+		}
 	if (t->candidate_count > 0)
-		plan_done(t, SEND_PLAN_MAX_MS);
+		plan_done(t);
+	else if (temporary)
+		plan_fail(t, &dns_later, "the DNS has no answer now for the mail hosts' addresses");
 	else if (loop)
 		plan_fail(t, &mail_loop, "mail loop: the best mail host is this server");
-	else if (t->some_temporary)
-		plan_fail(t, &dns_later, "the DNS has no answer now for the mail hosts' addresses");
 	else
 		plan_fail(t, &no_address, "no mail host of the domain has an address");
 }
@@ -143,10 +162,10 @@ void send_plan_start(struct target *t)
 	send_plan_forget(t);
 	if (d->kind == CONF_DELIVER_LMTP_UNIX) {
 		add_candidate(t, &(struct address){ 0 }, "localhost");
-		plan_done(t, SEND_PLAN_MAX_MS);
+		plan_done(t);
 	} else if (d->kind != CONF_DELIVER_MX && address_parse_host(view_cstr(d->host), d->port, &a)) {
 		add_candidate(t, &a, d->host);
-		plan_done(t, SEND_PLAN_MAX_MS);
+		plan_done(t);
 	} else if (d->kind != CONF_DELIVER_MX) {
 		snprintf(t->hosts[0].name, sizeof t->hosts[0].name, "%s", d->host);
 		t->host_count = 1;
@@ -154,14 +173,21 @@ void send_plan_start(struct target *t)
 	} else if (t->dest.domain[0] == '[') {
 		/* an address literal as a domain: RFC 5321 5.1 asks no DNS */
 		if (address_parse_host(view_cstr(t->dest.domain), SMTP_PORT, &a)) {
-			add_candidate(t, &a, t->dest.domain);
-			plan_done(t, SEND_PLAN_MAX_MS);
+			char host[ADDRESS_TEXT]; /* without brackets, as TLS wants it */
+			add_candidate(t, &a, address_host((const struct sockaddr *)&a.sa, host));
+			plan_done(t);
 		} else {
 			plan_fail(t, &no_domain, "the address literal cannot be understood");
 		}
 	} else if (!ask(t, WIRE_RESOLVE_MX, t->dest.domain, 0)) {
 		plan_fail(t, &dns_later, "the resolver cannot be reached");
 	}
+}
+
+static void note_ttl(struct target *t, const struct wire_RESOLVED *m)
+{
+	if (m->records.n && m->ttl < t->ttl)
+		t->ttl = m->ttl;
 }
 
 static void take_mx(struct target *t, const struct wire_RESOLVED *m)
@@ -173,6 +199,7 @@ static void take_mx(struct target *t, const struct wire_RESOLVED *m)
 	size_t n = 0;
 	enum route_plan_result result;
 
+	note_ttl(t, m);
 	while (n < sizeof records / sizeof *records && wire_record_next(&list, &r) == 1)
 		records[n++] = (struct route_mx){ r.preference, r.name };
 	result = route_plan_mx(records, n, view_cstr(t->dest.domain), view_cstr(role->conf->global.hostname), role->env, t->hosts, &t->host_count);
@@ -212,8 +239,8 @@ static void take_addresses(struct target *t, struct question *q, const struct wi
 	struct wire_record r;
 
 	q->answered = true;
-	if (m->status == WIRE_DNS_TEMPORARY || m->status == WIRE_DNS_BOGUS)
-		t->some_temporary = true;
+	q->temporary = m->status == WIRE_DNS_TEMPORARY || m->status == WIRE_DNS_BOGUS;
+	note_ttl(t, m);
 	while (q->found_count < sizeof q->found / sizeof *q->found && wire_record_next(&list, &r) == 1)
 		if (address_from_octets(r.address, port_of(t), &q->found[q->found_count]))
 			q->found_count++;
@@ -225,13 +252,12 @@ static void take_addresses(struct target *t, struct question *q, const struct wi
 
 static struct question *find_question(struct sender *s, uint64_t stream, struct target **of)
 {
-	for (size_t b = 0; b < SEND_BUCKETS; b++)
-		for (struct target *t = s->targets[b]; t; t = t->next)
-			for (struct question *q = t->questions; q; q = q->next)
-				if (q->stream == stream && !q->answered) {
-					*of = t;
-					return q;
-				}
+	for (struct target *t = s->targets[stream % SEND_BUCKETS]; t; t = t->next)
+		for (struct question *q = t->questions; q; q = q->next)
+			if (q->stream == stream && !q->answered) {
+				*of = t;
+				return q;
+			}
 	return NULL;
 }
 

@@ -86,24 +86,21 @@ static bool take_bytes(struct sender *s, struct view payload)
 static bool take_abort(struct sender *s, struct view payload)
 {
 	struct wire_DELIVER_ABORT m;
-	struct send_delivery *d, **at;
+	struct send_delivery *d;
+	struct target *t;
 
 	if (wire_read_DELIVER_ABORT(payload, &m) == -1)
 		return false;
 	d = send_delivery_find(s, m.stream);
 	if (!d)
 		return true;
-	if (d->link) {
+	t = d->target;
+	if (d->link)
 		send_link_free(d->link); /* cut in the middle: the remote never sees an end */
-		send_delivery_drop(d);
-		return true;
-	}
-	for (at = &d->target->waiting; *at != d; at = &(*at)->queued)
-		;
-	*at = d->queued;
-	if (!*at)
-		d->target->waiting_end = at;
+	else
+		send_target_remove(t, d);
 	send_delivery_drop(d);
+	send_target_run(t); /* others may have waited for that link */
 	return true;
 }
 
@@ -176,6 +173,8 @@ static void take_channel(struct sender *s, const struct loop_post *p)
 	struct channel *ch = p->channel ? p->channel : channel_new(s->loop, p->fd);
 
 	if (!ch) {
+		if (p->fd != -1)
+			close(p->fd);
 		EMIT(send_role_of(s)->events, FAULT, F_STR("where", "send"), F_STR("reason", "no memory for a channel"));
 		return;
 	}
@@ -209,7 +208,7 @@ static void on_sweep(void *arg)
 {
 	struct sender *s = arg;
 
-	send_target_sweep(s);
+	send_target_sweep(s, SEND_TARGET_IDLE_MS);
 	loop_timer_set(&s->sweep, loop_now(s->loop) + SWEEP_MS);
 }
 
@@ -220,6 +219,7 @@ static int make_sender(struct send_room *room, struct sender *s, unsigned index,
 
 	s->room = room;
 	s->index = index;
+	s->target_most = SEND_TARGETS_KEPT;
 	if (loop_thread_init(&s->thread, role->env, index == 0 ? role->loop : NULL, on_post, s) == -1)
 		return error_set(e, ERROR_AGAIN, "no memory for a loop");
 	s->loop = s->thread.loop;

@@ -30,6 +30,9 @@
 /* A target without links and deliveries is forgotten after so long. */
 #define SEND_TARGET_IDLE_MS 60000u
 #define SEND_BUCKETS 1024
+/* So many targets may be kept (some 18 KiB each); above it those that idle are forgotten at once, and after that only when
+ * twice those that remained have come together. */
+#define SEND_TARGETS_KEPT 2048
 
 struct send_room {
 	struct role *role;
@@ -51,7 +54,7 @@ struct sender {
 	struct tls_context *tls_any, *tls_verify;       /* made at prepare; verify NULL: no trust bundle */
 	struct loop_timer sweep;
 	uint64_t asks;
-	unsigned delivery_count, link_count, target_count;
+	unsigned delivery_count, link_count, target_count, target_most;
 	bool draining, done;
 };
 
@@ -77,11 +80,12 @@ struct target {
 	struct question *questions; /* open ones to `resolve` */
 	struct route_host hosts[ROUTE_HOSTS_MAX];
 	size_t host_count;
-	bool some_temporary;
+	uint32_t ttl;              /* seconds: the least of what the DNS said for this plan */
 	struct wire_result failure; /* PLAN_FAILED: what every recipient gets */
 	char failure_text[256];
 	struct send_delivery *waiting, **waiting_end;
 	struct link *links;
+	unsigned waiting_n, opening_n, idle_n; /* deliveries; links that dial or open, that are idle */
 	uint64_t used;
 	bool login;                /* the smart host offers LOGIN but not PLAIN */
 };
@@ -93,7 +97,7 @@ struct question {
 	size_t host;               /* ADDRESS: index into hosts */
 	struct address found[8];
 	size_t found_count;
-	bool answered;
+	bool answered, temporary;
 };
 
 struct send_delivery {
@@ -152,8 +156,9 @@ struct target *send_target_get(struct sender *, struct view dest); /* NULL: no s
 void send_target_run(struct target *);                             /* give waiting deliveries links, or ask, or fail them */
 void send_target_push(struct target *, struct send_delivery *, bool front);
 struct send_delivery *send_target_pop(struct target *);
+void send_target_remove(struct target *, struct send_delivery *); /* from among those that wait */
 void send_target_free(struct target *);
-void send_target_sweep(struct sender *);
+void send_target_sweep(struct sender *, uint64_t idle_ms); /* forgets targets that were idle for so long */
 void send_target_fail_waiting(struct target *, const struct wire_result *, bool host_failed);
 /* The next address worth trying, or target->candidate_count. */
 size_t send_target_candidate(struct target *, size_t from);
@@ -165,7 +170,7 @@ void send_plan_lost(struct sender *); /* `resolve` has gone: open questions are 
 void send_plan_forget(struct target *);
 
 /* link.c */
-void send_link_open(struct target *, size_t candidate);
+bool send_link_open(struct target *, size_t candidate); /* false: memory, and what waited is deferred */
 void send_link_run(struct link *);
 void send_link_give(struct link *, struct send_delivery *);
 void send_link_free(struct link *);

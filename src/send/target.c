@@ -16,6 +16,11 @@ struct target *send_target_get(struct sender *s, struct view dest)
 		t = t->next;
 	if (t)
 		return t;
+	if (s->target_count >= s->target_most) {
+		send_target_sweep(s, 0);
+		s->target_most = s->target_count * 2 > SEND_TARGETS_KEPT ? s->target_count * 2 : SEND_TARGETS_KEPT;
+		at = bucket(s, dest);
+	}
 	t = dest.n < sizeof t->dest_text ? calloc(1, sizeof *t) : NULL;
 	if (!t)
 		return NULL;
@@ -59,6 +64,7 @@ void send_target_push(struct target *t, struct send_delivery *d, bool front)
 {
 	d->target = t;
 	d->link = NULL;
+	t->waiting_n++;
 	if (front) {
 		d->queued = t->waiting;
 		t->waiting = d;
@@ -82,7 +88,21 @@ struct send_delivery *send_target_pop(struct target *t)
 	if (!t->waiting)
 		t->waiting_end = &t->waiting;
 	d->queued = NULL;
+	t->waiting_n--;
 	return d;
+}
+
+void send_target_remove(struct target *t, struct send_delivery *d)
+{
+	struct send_delivery **at = &t->waiting;
+
+	while (*at != d)
+		at = &(*at)->queued;
+	*at = d->queued;
+	if (!*at)
+		t->waiting_end = at;
+	d->queued = NULL;
+	t->waiting_n--;
 }
 
 void send_target_fail_waiting(struct target *t, const struct wire_result *result, bool host_failed)
@@ -106,41 +126,24 @@ size_t send_target_candidate(struct target *t, size_t from)
 
 static struct link *idle_link(struct target *t)
 {
-	struct link *l = t->links;
+	struct link *l = t->idle_n ? t->links : NULL;
 
 	while (l && l->state != LINK_IDLE)
 		l = l->next;
 	return l;
 }
 
-static size_t opening_links(struct target *t)
-{
-	size_t n = 0;
-
-	for (struct link *l = t->links; l; l = l->next)
-		n += l->state == LINK_DIALLING || l->state == LINK_OPENING;
-	return n;
-}
-
-static size_t waiting_count(struct target *t)
-{
-	size_t n = 0;
-
-	for (struct send_delivery *d = t->waiting; d; d = d->queued)
-		n++;
-	return n;
-}
-
 void send_target_run(struct target *t)
 {
 	struct link *l;
-	size_t first, wanted;
+	size_t first;
 
 	while (t->waiting && (l = idle_link(t)) != NULL)
 		send_link_give(l, send_target_pop(t));
 	if (!t->waiting || t->state == PLAN_ASKING)
 		return;
-	if (t->state == PLAN_NONE || (t->plan_until <= loop_now(t->sender->loop) && !t->links)) {
+	/* Links that are at work need their candidate no more, so a busy destination learns of changes in the DNS too. */
+	if (t->state == PLAN_NONE || (t->plan_until <= loop_now(t->sender->loop) && t->opening_n == 0)) {
 		send_plan_start(t); /* comes back here when it is done */
 		return;
 	}
@@ -152,19 +155,18 @@ void send_target_run(struct target *t)
 	first = send_target_candidate(t, 0);
 	if (first == t->candidate_count)
 		first = 0; /* all are bad: the queue's back-off decided that it is time to try again */
-	wanted = waiting_count(t);
-	for (size_t opening = opening_links(t); opening < wanted && t->waiting; opening++)
-		send_link_open(t, first);
+	while (t->opening_n < t->waiting_n && send_link_open(t, first))
+		;
 }
 
-void send_target_sweep(struct sender *s)
+void send_target_sweep(struct sender *s, uint64_t idle_ms)
 {
 	uint64_t now = loop_now(s->loop);
 
 	for (size_t b = 0; b < SEND_BUCKETS; b++)
 		for (struct target *t = s->targets[b], *next; t; t = next) {
 			next = t->next;
-			if (!t->links && !t->waiting && t->state != PLAN_ASKING && t->used + SEND_TARGET_IDLE_MS <= now)
+			if (!t->links && !t->waiting && t->state != PLAN_ASKING && t->used + idle_ms <= now)
 				send_target_free(t);
 		}
 }
