@@ -206,6 +206,13 @@ static void end(struct single *s)
 	if (super->control_path)
 		unlink(super->control_path);
 	free(super->control_path);
+	loop_signal_stop(&super->on_term);
+	loop_signal_stop(&super->on_int);
+	if (s->patience.loop) { /* begun whole, so ended whole; else the loop goes with the process */
+		loop_timer_stop(&s->patience);
+		loop_later_cancel(super->loop, &s->next);
+		loop_free(super->loop);
+	}
 	events_free(super->events);
 	conf_free(super->conf);
 }

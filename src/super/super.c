@@ -425,6 +425,8 @@ static int start_all(struct super *s, struct error *e)
 
 static void clean_up(struct super *s)
 {
+	struct loop_signal *signals[] = { &s->on_hup, &s->on_term, &s->on_int, &s->on_child, &s->on_usr1 };
+
 	while (s->children) {
 		if (s->children->pid > 0) {
 			kill(s->children->pid, SIGKILL);
@@ -441,6 +443,12 @@ static void clean_up(struct super *s)
 		unlink(s->control_path);
 		free(s->control_path);
 	}
+	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+		loop_signal_stop(signals[i]); /* also those that were never started */
+	if (s->stop_timer.loop)
+		loop_timer_stop(&s->stop_timer);
+	loop_later_cancel(s->loop, &s->settle);
+	loop_free(s->loop);
 	events_free(s->events);
 	conf_free(s->conf);
 }
