@@ -20,6 +20,9 @@ static void pump(void *arg)
 
 	if (!q->spool || q->stopping)
 		return;
+	if (q->late_set)
+		loop_timer_stop(&q->late);
+	q->late_set = false;
 	spool_kick(q->spool);
 	if (q->stepped)
 		while (spool_step(q->spool))
@@ -35,8 +38,7 @@ static void woken(void *arg)
 	if (!q->spool || q->stopping)
 		return;
 	spool_dispatch(q->spool);
-	intake_tell_pressure(q);
-	queue_pump_soon(q); /* completions may have asked for more */
+	intake_tell_pressure(q); /* a completion that asks for more asks for the pump too */
 }
 
 static void spool_wakes(void *arg)
@@ -55,6 +57,17 @@ static void no_wake(void *arg)
 void queue_pump_soon(struct queue *q)
 {
 	loop_later(q->loop, &q->pump);
+}
+
+void queue_pump_late(struct queue *q)
+{
+	if (q->stepped) { /* no sync to be saved, and a test turns the crank itself */
+		queue_pump_soon(q);
+		return;
+	}
+	if (!q->late_set)
+		loop_timer_set(&q->late, loop_now(q->loop) + QUEUE_LATE_MS);
+	q->late_set = true;
 }
 
 /* ---- the end ---- */
@@ -126,6 +139,7 @@ static void stop(struct role *r)
 	schedule_free(q);
 	counters_free(&q->counters);
 	loop_later_cancel(q->loop, &q->pump);
+	loop_timer_stop(&q->late);
 	loop_timer_stop(&q->drain_timer);
 	if (q->wake.impl)
 		loop_wake_free(&q->wake);
@@ -153,6 +167,7 @@ struct queue *queue_make(struct role *r, struct error *e)
 	q->loop = r->loop;
 	q->pump.run = pump;
 	q->pump.arg = q;
+	loop_timer_init(&q->late, q->loop, pump, q);
 	r->state = q;
 	q->stepped = r->single;
 	if (!q->stepped &&

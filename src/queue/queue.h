@@ -12,7 +12,8 @@
  * control   the operator's socket
  *
  * All of it runs on role->loop.  The spool's writer thread is the only other thread; it talks through loop_wake.
- * Work for the spool gathers during a loop turn and is kicked once at its end (queue_pump_soon).
+ * Work for the spool gathers during a loop turn and is kicked once at its end (queue_pump_soon); outcomes alone wait a
+ * little for company (queue_pump_late).
  */
 #ifndef QUEUE_QUEUE_H
 #define QUEUE_QUEUE_H
@@ -101,6 +102,8 @@ struct queue {
 	bool stepped; /* the spool's writer has no thread: we turn it */
 	struct loop_wake wake;
 	struct loop_later pump;
+	struct loop_timer late;          /* outcomes that ride in the next commit, or in this one */
+	bool late_set;
 	uint32_t owed;      /* completions of accepts and settles that the spool owes us */
 	size_t bytes_total; /* in queue_bytes */
 
@@ -128,6 +131,10 @@ struct queue {
 
 /* Something was asked of the spool: hand it over at the end of this turn. */
 void queue_pump_soon(struct queue *);
+/* An outcome waits for the next commit, which other work usually brings; on its own it waits QUEUE_LATE_MS.  So the
+ * syncs of outcomes are saved while mail comes in, and a crash doubles what that long a moment delivered at most. */
+#define QUEUE_LATE_MS 20 /* design.md section 5: outcomes ride in the next commit, in under 50 ms */
+void queue_pump_late(struct queue *);
 /* Something ended: if we drain, look whether all has. */
 void queue_check_drained(struct queue *);
 
