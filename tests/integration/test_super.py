@@ -313,6 +313,22 @@ def test_a_bad_reload_changes_nothing(postrider, talk):
     hangup(p)
 
 
+@pytest.mark.parametrize("setting", ["spool", "control", "sandbox", "user_prefix"])
+def test_what_cannot_change_under_living_roles_is_refused(postrider, talk, setting):
+    p = postrider()
+    first = p.pids()
+    text = p.config_path.read_text()
+    if setting in ("spool", "control"):
+        text = re.sub(rf'^{setting}( *= *".*)"$', rf'{setting}\1-other"', text, flags=re.M)
+    else:
+        text += {"sandbox": "sandbox = off\n", "user_prefix": 'user_prefix = "other"\n'}[setting]
+    p.config_path.write_text(text)
+    p.process.send_signal(signal.SIGHUP)
+    refused = p.wait_event("reload_failed")[0]
+    assert setting in refused["reason"] and "restart" in refused["reason"]
+    assert p.pids() == first and deliver(talk, p).startswith("250")
+
+
 def test_reloads_in_a_row_and_while_an_old_session_stays(postrider, talk):
     p = postrider()
     old = talk(p.port)
@@ -398,6 +414,26 @@ def test_systemd_is_told(postrider, folder):
         p.stop()
         assert "STOPPING=1" in s.recv(1000).decode()
     path.unlink()
+
+
+# ---- the log ----
+
+def test_a_reader_of_the_log_who_sleeps_stops_nobody(postrider, talk):
+    p = postrider(start=False)
+    p.log_file = open(p.log_path, "ab")
+    p.process = subprocess.Popen(p.command("run", "-c", str(p.config_path)), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                 start_new_session=True)
+
+    def answers():
+        with contextlib.suppress(OSError):
+            return deliver(talk, p).startswith("250")
+
+    wait_for(answers, 10, "the first message")
+    for _ in range(150):  # some 100 KiB of lines; a pipe holds 64
+        assert deliver(talk, p).startswith("250")
+    p.process.stderr.close()  # and one who goes away does not either
+    assert deliver(talk, p).startswith("250")
+    assert p.stop() == 0
 
 
 # ---- one process ----
