@@ -8,6 +8,8 @@
 #define HEADER 12
 #define POINTERS_MAX 128 /* more compression pointers than labels fit a name (RFC 1035 4.1.4) */
 
+/* 255 octets on the wire (RFC 1035 2.3.4) are so many as text. */
+#define NAME_TEXT_MAX 253
 /* Stands in a name for an octet that no host name has. */
 #define ODD '?'
 
@@ -38,7 +40,7 @@ static bool take32(struct cursor *c, uint32_t *v)
 /* One label's octets as text.  False: too long. */
 static bool put_label(const unsigned char *from, size_t n, char *to, size_t *used)
 {
-	if (*used + n + 1 >= PACKET_NAME_MAX)
+	if (*used + (*used > 0) + n > NAME_TEXT_MAX)
 		return false;
 	if (*used)
 		to[(*used)++] = '.';
