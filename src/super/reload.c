@@ -116,7 +116,8 @@ void reload_begin(struct super *s, struct error *out)
 		fail(s, out, &e);
 		return;
 	}
-	if (conf_load(&fresh, s->path, &e) == -1 || check_fixed(s->conf, fresh, &e) == -1 || try_files(s, fresh, &e) == -1 || listen_bind_all(s, fresh, &e) == -1) {
+	if (conf_load(&fresh, s->path, &e) == -1 || check_fixed(s->conf, fresh, &e) == -1 || try_files(s, fresh, &e) == -1 ||
+	    listen_bind_all(s, fresh, &e) == -1) {
 		conf_free(fresh);
 		listen_close_unwanted(s);
 		fail(s, out, &e);
