@@ -461,6 +461,10 @@ int super_run(const char *path)
 	int status;
 
 	fill_standard_descriptors();
+	/* The first process of a pid namespace (a container): when what started it is gone, nobody can reach it to stop it,
+	 * and it would keep its ports for ever. */
+	if (getpid() == 1)
+		prctl(PR_SET_PDEATHSIG, SIGTERM);
 	setenv("UV_USE_IO_URING", "0", 1); /* a ring made before the walls would let calls pass by them */
 	if (conf_load(&s.conf, path, &e) == -1) {
 		fprintf(stderr, "postrider: %s\n", e.text);
