@@ -37,7 +37,7 @@ struct client_trace {
 	FILE *to; /* NULL: silent */
 	bool tls, secret, data; /* data: the last command was DATA */
 	enum client_trace_mode { TRACE_LINES = 1, TRACE_DOTS, TRACE_OCTETS } mode; /* of what we write */
-	uint64_t left, octets; /* of a chunk; of the content so far */
+	uint64_t left, octets; /* of a chunk, or of the line begun; of the content so far */
 	struct client_trace_line { char text[CLIENT_LINE]; size_t n; bool cut; } in, out;
 };
 void client_trace_init(struct client_trace *, FILE *to);

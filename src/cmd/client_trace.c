@@ -121,13 +121,14 @@ void client_trace_output(struct client_trace *t, struct view v)
 		}
 		n = v.n;
 		if (!gather(&t->out, &v)) {
-			t->octets += t->mode == TRACE_DOTS ? n : 0;
+			t->left += n;
 			return;
 		}
 		if (t->mode == TRACE_DOTS && t->out.n == 1 && t->out.text[0] == '.')
 			content_ends(t);
 		else if (t->mode == TRACE_DOTS)
-			t->octets += n - v.n;
+			t->octets += t->left + n - v.n;
+		t->left = 0;
 		if (t->mode == TRACE_LINES)
 			command(t); /* the final dot too */
 		next_line(&t->out);

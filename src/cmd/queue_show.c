@@ -12,6 +12,8 @@
 
 #define HEADINGS "ID               STATE    TRIES  SIZE      AGE      NEXT     DESTINATION"
 
+#define NUMBER_MAX (INT64_MAX / 4)
+
 const char *json_text(const json_t *o, const char *key)
 {
 	const char *s = json_string_value(json_object_get(o, key));
@@ -21,7 +23,10 @@ const char *json_text(const json_t *o, const char *key)
 
 int64_t json_number(const json_t *o, const char *key)
 {
-	return json_integer_value(json_object_get(o, key));
+	int64_t n = json_integer_value(json_object_get(o, key));
+
+	/* so that the difference of two is a number too, whoever answers */
+	return n > NUMBER_MAX ? NUMBER_MAX : n < -NUMBER_MAX ? -NUMBER_MAX : n;
 }
 
 /* A full disk or a closed pipe ends the asking. */

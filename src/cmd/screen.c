@@ -124,7 +124,7 @@ const char *screen_size(int64_t octets, char to[SCREEN_UNIT])
 	int64_t n = octets;
 
 	while (n >= 10000 && unit + 1 < sizeof units / sizeof *units) {
-		n = (n + 512) / 1024;
+		n = n / 1024 + (n % 1024 >= 512);
 		unit++;
 	}
 	snprintf(to, SCREEN_UNIT, "%" PRId64 " %s", n, units[unit]);
