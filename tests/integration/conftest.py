@@ -44,6 +44,14 @@ def wait_for(condition, seconds=10, what="condition", step=0.02):
         time.sleep(step)
 
 
+def alive(pid):
+    """A zombie is not; a process may vanish while it is looked at."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 @pytest.fixture(scope="session")
 def folder():
     """A folder that an ordinary user can reach, removed at the end."""
@@ -182,8 +190,7 @@ relay                 {{ from = {{{relay_from}}} }}
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(10)
-        wait_for(lambda: not any(os.path.exists(f"/proc/{p}") and "Z" not in pathlib.Path(f"/proc/{p}/stat").read_text().split()[2] for p in pids
-                                 if os.path.exists(f"/proc/{p}")), 5, "the end of killed processes")
+        wait_for(lambda: not any(alive(p) for p in pids), 5, "the end of killed processes")
 
     def stop(self, seconds=12):
         if self.process is None:
