@@ -225,8 +225,8 @@ CLEAN = {
 }
 
 
-def plant(files):
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="check-"))
+def plant(top, files):
+    folder = pathlib.Path(tempfile.mkdtemp(dir=top))
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -234,14 +234,19 @@ def plant(files):
 
 
 def selftest():
+    with tempfile.TemporaryDirectory(prefix="check-") as top:
+        return controls(top)
+
+
+def controls(top):
     good = True
     for rule, files, word in SEEDED:
-        house = House(plant(files))
+        house = House(plant(top, files))
         getattr(house, rule)()
         found = any(word in f for f in house.failures)
         print(f"{'ok' if found else 'not ok'} control: {rule} finds {next(iter(files))} ({word})")
         good &= found
-    house = House(plant(CLEAN))
+    house = House(plant(top, CLEAN))
     for rule in RULES:
         getattr(house, rule)()
     print(f"{'not ok' if house.failures else 'ok'} control: clean files pass {house.failures or ''}")
