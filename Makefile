@@ -4,6 +4,7 @@
 BUILD  ?= build
 SAN    ?= build-asan
 CLANG  ?= build-clang
+FUZZ   ?= build-fuzz
 JOBS   ?= $(shell nproc)
 PYTHON := /usr/bin/python3
 
@@ -35,6 +36,9 @@ $(SAN)/build.ninja: | deps
 $(CLANG)/build.ninja: | deps
 	CC=clang meson setup $(CLANG) --buildtype=debugoptimized
 
+$(FUZZ)/build.ninja: | deps
+	CC=clang meson setup $(FUZZ) -Dfuzz=true -Dtests=false -Db_sanitize=address,undefined --buildtype=debugoptimized
+
 demo: deps all ## build, then show the main job end to end (under a minute)
 	$(PYTHON) tests/demo/demo.py --binary $(BUILD)/postrider
 
@@ -51,14 +55,14 @@ test-integration: deps all ## the tests that run the daemon against real program
 
 CORPORA ?= ../shared/corpora
 test-corpora: deps all ## judge the address parser by others' tables (CORPORA=DIR)
-	@if [ -d $(CORPORA)/isemail ]; then $(BUILD)/tests/unit/smtp/corpus_isemail $(CORPORA)/isemail/tests.xml; \
+	@if [ -d $(CORPORA)/isemail ]; then $(PYTHON) tests/unit/smtp/corpus_isemail.py $(BUILD)/tests/unit/smtp/corpus_isemail $(CORPORA)/isemail/tests.xml; \
 	else echo "no corpora at $(CORPORA): nothing was judged"; fi
 
 run: all ## run in the foreground with CONF=FILE
 	$(BUILD)/postrider run -c $(CONF)
 
 docs: all ## print the generated pages anew
-	ninja -C $(BUILD) generated-docs
+	ninja -C $(BUILD) docs-machine config-pages
 
 install: all ## as meson install (DESTDIR, prefix by `meson configure`)
 	meson install -C $(BUILD)

@@ -279,8 +279,13 @@ static void answer_auth(struct link *l, struct view challenge)
 	struct view credentials = handoff_get(send_role_of(l->sender)->files, "auth", l->target->dest.auth), answer = VIEW("");
 	struct error e = { .text = "no credentials" };
 
-	if (!l->auth && credentials.p)
+	if (!l->auth && credentials.p) {
 		l->auth = send_auth_new(l->target->login ? "LOGIN" : "PLAIN", credentials, &e);
+		if (l->auth && l->target->login) { /* not every server takes LOGIN's name before it has asked for it */
+			psmtp_client_auth_answer(l->smtp, (struct psmtp_view){ "", 0 }, false, now_of(l));
+			return;
+		}
+	}
 	if (!l->auth || send_auth_step(l->auth, challenge, &answer) == -1) {
 		EMIT(log_of(l), FAULT, F_STR("where", "send"), F_STR("reason", l->auth ? "the AUTH exchange went wrong" : e.text));
 		psmtp_client_auth_answer(l->smtp, (struct psmtp_view){ "", 0 }, true, now_of(l));
