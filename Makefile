@@ -15,7 +15,7 @@ PACKAGES := build-essential clang meson ninja-build pkg-config git \
 TEST_PACKAGES := python3 python3-pytest swaks curl openssl unbound strace procps iproute2 graphviz mandoc \
   libnet-ssleay-perl libio-socket-ssl-perl ca-certificates debootstrap
 
-all: $(BUILD)/build.ninja
+all: $(BUILD)/build.ninja ## build program, library and unit tests into build/
 	ninja -C $(BUILD) -j $(JOBS)
 
 help:
@@ -67,7 +67,7 @@ docs: all ## print the generated pages anew
 install: all ## as meson install (DESTDIR, prefix by `meson configure`)
 	meson install -C $(BUILD)
 
-clean:
-	rm -rf $(BUILD) $(SAN) $(CLANG)
+clean: ## remove the build folders
+	rm -rf $(BUILD) $(SAN) $(CLANG) $(FUZZ)
 
 .PHONY: all help deps demo test test-unit test-integration test-corpora run docs install clean
