@@ -120,7 +120,8 @@ static bool choose(struct delivery *d)
 	buf_init(&address, &alloc_libc, 4096);
 	for (i = 0; ok && i < d->env.n; i++) {
 		buf_clear(&dest);
-		ok = route_dest_build(d->q->conf, d->env.rcpts[i].address, &dest, &address, &rewritten);
+		ok = route_dest_build(d->q->conf, d->env.rcpts[i].address, &dest, &address, &rewritten) &&
+		     route_dest_raise(&dest, d->e.dest);
 		if (ok && i == 0 && !view_eq(buf_view(&dest), d->route)) {
 			d->route = arena_copy(&d->arena, buf_view(&dest));
 			ok = d->route.p != NULL;

@@ -337,3 +337,34 @@ enum route_dest_role route_dest_role(struct view dest)
 		return ROUTE_BY_QUEUE;
 	return view_starts_nocase(dest, VIEW("maildir:")) ? ROUTE_BY_LOCAL : ROUTE_BY_SEND;
 }
+
+/* The level that a text owes; MAY (nothing) where it owes none or is none of ours. */
+static enum conf_tls owed(struct view text)
+{
+	struct route_dest d;
+
+	return route_dest_parse(text, &d) == 0 && route_dest_role(text) == ROUTE_BY_SEND ? d.hop.tls : CONF_TLS_MAY;
+}
+
+bool route_dest_raise(struct buf *dest, struct view before)
+{
+	struct view text = buf_view(dest), place, rest;
+	enum conf_tls level = owed(before);
+	struct buf raised;
+	bool ok;
+
+	if (level <= CONF_TLS_MAY || route_dest_role(text) != ROUTE_BY_SEND || level <= owed(text))
+		return true;
+	place = view_slice(text, 0, view_find(text, ';'));
+	rest = view_slice(text, place.n, text.n);
+	if (view_starts_nocase(rest, VIEW(";tls="))) /* always the first option: put_options */
+		rest = view_slice(rest, 1 + view_find(view_slice(rest, 1, rest.n), ';'), rest.n);
+	buf_init(&raised, dest->alloc, dest->max);
+	ok = buf_add(&raised, place) && put(&raised, ";tls=") && put(&raised, tls_words[level]) && buf_add(&raised, rest);
+	if (ok) {
+		buf_clear(dest);
+		ok = buf_add(dest, buf_view(&raised));
+	}
+	buf_free(&raised);
+	return ok;
+}

@@ -39,6 +39,10 @@ struct route_dest {
 bool route_dest_build(const struct conf *, struct view recipient, struct buf *out, struct buf *address,
 		      bool *rewritten);
 
+/* Mail that was queued under a TLS level keeps it: if `before` owes more than the text in `dest` does, the text is given
+ * that level (design 1.3: once computed it can only rise).  false: memory. */
+bool route_dest_raise(struct buf *dest, struct view before);
+
 /* Checked: 0, or -1 when it is no such text. */
 int route_dest_parse(struct view, struct route_dest *);
 

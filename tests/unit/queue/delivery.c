@@ -500,6 +500,39 @@ static void reload_moves_mail(void **state)
 	harness_free(h);
 }
 
+/* A level that was owed when the mail was queued is not lowered by a later configuration (design 1.3). */
+static void reload_never_lowers_tls(void **state)
+{
+	static const char *const texts[] = {
+		"hostname = \"mx.sink.test\"\nspool = \"/n\"\ncontrol = \"/c\"\n"
+		"listener \"mx\" { address = {\"127.0.0.1:2620\"} tls = none }\n"
+		"domain \"relay.test\" { deliver = \"smtp://127.0.0.1:9\" tls = encrypt }\n",
+		"hostname = \"mx.sink.test\"\nspool = \"/n\"\ncontrol = \"/c\"\n"
+		"listener \"mx\" { address = {\"127.0.0.1:2620\"} tls = none }\n"
+		"domain \"relay.test\" { deliver = \"smtp://127.0.0.1:10\" tls = none source = \"127.0.0.1\" }\n",
+	};
+	struct harness *h = harness_new(NULL);
+	struct error e;
+
+	(void)state;
+	harness_connect(h, &h->send, ROLE_SEND, 1, say_temporary);
+	for (int i = 0; i < 2; i++) {
+		struct conf *old = h->conf;
+		assert_int_equal(conf_parse(&h->conf, view_cstr(texts[i]), "test", &e), 0);
+		assert_int_equal(queue_role.reload(&h->role, h->conf, NULL, &e), 0);
+		conf_free(old);
+		if (i == 0)
+			submit_done(h, &(struct submit){ .sender = "a@b.test", .rcpts = { "x@relay.test" } }, WIRE_DONE_OK);
+	}
+	h->send.script = say_ok;
+	harness_pass(h, 10 * MINUTE);
+	assert_int_equal(h->got_n, 2);
+	assert_string_equal(h->got[0].dest, "smtp:127.0.0.1:9;tls=encrypt");
+	assert_string_equal(h->got[1].dest, "smtp:127.0.0.1:10;tls=encrypt;source=127.0.0.1");
+	assert_int_equal(stats(h).messages, 0);
+	harness_free(h);
+}
+
 /* ---- the end ---- */
 
 static void drain_waits_for_deliveries(void **state)
@@ -555,6 +588,7 @@ int main(void)
 		cmocka_unit_test(generations),
 		cmocka_unit_test(maybe_delivered),
 		cmocka_unit_test(reload_moves_mail),
+		cmocka_unit_test(reload_never_lowers_tls),
 		cmocka_unit_test(drain_waits_for_deliveries),
 		cmocka_unit_test(drain_ends_in_time),
 	};
