@@ -24,6 +24,8 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("POSTRIDER", str(ROOT / "build" / "postrider"))
 USER = "nobody"
+# an ordinary user's PATH lacks what lies in sbin: unbound, and useradd, chroot, debootstrap
+os.environ["PATH"] = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
 
 
 def free_port(address="127.0.0.1"):
