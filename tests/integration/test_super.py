@@ -1,5 +1,6 @@
 """super: beginnings that must fail in words, the end within 10 s, crashes, reloads, the sandbox from inside, root's users."""
 import contextlib
+import ctypes
 import os
 import pathlib
 import pwd
@@ -458,6 +459,8 @@ def prove(p, talk):
 
 
 REFUSED = ("EPERM", "EACCES", "ENOSYS")
+# landlock_create_ruleset(NULL, 0, VERSION): some kernels and containers have none, which the daemon then says
+LANDLOCK = ctypes.CDLL(None).syscall(444, None, 0, 1) >= 1
 
 
 def test_inside_the_sandbox_nothing_opens_executes_or_forks(postrider, talk):
@@ -465,14 +468,15 @@ def test_inside_the_sandbox_nothing_opens_executes_or_forks(postrider, talk):
     proofs = prove(p, talk)
     for role in ROLES:
         said = proofs[role]
-        assert said["open"] in REFUSED and said["exec"] in REFUSED and said["fork"] in REFUSED, said
+        assert said["exec"] in REFUSED and said["fork"] in REFUSED, said
+        assert said["open"] in REFUSED or not LANDLOCK, said
         if role in ("send", "resolve"):
             assert said["socket"] == "allowed"
         else:
             assert said["socket"] in REFUSED, said
     assert p.pids().keys() == set(ROLES) and not p.events("role_exited")
     assert deliver(talk, p, tls=True).startswith("250"), "it serves on"
-    assert all(e["sandbox"] == "on" or "seccomp" in e["sandbox"] for e in p.events("role_started"))
+    assert {e["sandbox"] for e in p.events("role_started")} == {"on" if LANDLOCK else "partial"}
 
 
 def test_with_the_sandbox_off_the_same_attempts_succeed(postrider, talk):
