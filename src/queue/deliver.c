@@ -96,6 +96,8 @@ void delivery_end(struct delivery *d)
 
 	delivery_leave_peer(d);
 	bounce_free(d);
+	if (!d->q->stopping) /* what is under way now is not known to have failed: the next life says so */
+		flight_clear(&d->q->flight, d->mark);
 	if (d->reading)
 		d->over = true;
 	else
@@ -159,6 +161,8 @@ static bool send_bytes(struct delivery *d, struct view v)
 		d->sent += n;
 		d->credit -= n;
 		d->last_sent = m.last;
+		if (m.last)
+			d->mark = flight_set(&d->q->flight, d->e.id, d->e.slot);
 		v = view_slice(v, n, v.n);
 	} while (v.n);
 	return true;
@@ -276,7 +280,7 @@ static void tell_start(struct delivery *d)
 	if (d->env.kind == QUEUE_REPORT && !d->e.attempts)
 		EMIT(d->q->events, REPORT_QUEUED, F_ID("id", d->e.id), F_ID("of", d->env.origin),
 		     F_VIEW("to", d->env.rcpts[0].address), F_VIEW("dest", d->e.dest));
-	if (d->env.maybe) /* RFC 1047: none can know; so it is counted */
+	if (d->env.maybe || flight_suspected(&d->q->flight, d->e.id, d->e.slot)) /* RFC 1047: none can know; so it is counted */
 		EMIT(d->q->events, MAYBE_DUPLICATE, F_ID("id", d->e.id), F_ID("session", d->env.session),
 		     F_VIEW("dest", d->e.dest), F_U64("nrcpt", d->env.n), F_U64("attempts", d->e.attempts));
 }

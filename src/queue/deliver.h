@@ -44,6 +44,7 @@ struct delivery {
 	/* the body on its way */
 	uint64_t sent, credit;
 	bool reading, last_sent;
+	uint32_t mark; /* in the flight file, once the last octet is handed on; 0: none */
 	bool over; /* to be freed once the read under way comes back */
 	/* the outcome */
 	struct delivery_result *results; /* one for each recipient of env, kind 0: not tried */

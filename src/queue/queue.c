@@ -138,6 +138,7 @@ static void stop(struct role *r)
 	outcome_free(q);
 	schedule_free(q);
 	counters_free(&q->counters);
+	flight_close(&q->flight);
 	loop_later_cancel(q->loop, &q->pump);
 	loop_timer_stop(&q->late);
 	loop_timer_stop(&q->drain_timer);
@@ -219,6 +220,7 @@ static int start(struct role *r, struct error *e)
 	     F_U64("replayed", found.replayed), F_U64("torn_bytes", found.torn_bytes),
 	     F_U64("quarantined", found.quarantined), F_U64("segments", found.segments),
 	     F_U64("rebuilt", found.rebuilt));
+	flight_open(&q->flight, q->env, q->conf->global.spool);
 	return queue_begin(q, spool, e);
 }
 

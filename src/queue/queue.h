@@ -18,6 +18,7 @@
 #ifndef QUEUE_QUEUE_H
 #define QUEUE_QUEUE_H
 #include "queue/counters.h"
+#include "queue/flight.h"
 #include "queue/map.h"
 #include "spool/spool.h"
 #include "wire/role.h"
@@ -101,6 +102,7 @@ struct queue {
 	struct spool *spool;
 	bool stepped; /* the spool's writer has no thread: we turn it */
 	struct loop_wake wake;
+	struct flight flight;
 	struct loop_later pump;
 	struct loop_timer late;          /* outcomes that ride in the next commit, or in this one */
 	bool late_set;

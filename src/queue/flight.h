@@ -1,0 +1,41 @@
+/* flight.h - which deliveries had left in whole when the queue died: so that a double is named, not guessed (RFC 1047).
+ *
+ * A file in the spool, `inflight`, holds a mark for each delivery whose last octet was handed on and whose outcome is not
+ * yet on disk.  It is written without syncing: it costs a write and tells the truth after a crash of the process; after a
+ * power cut it may be stale, and then it only says more or less in the log.  Nothing but the log depends on it.
+ * Failure: marks that cannot be written are left out.
+ */
+#ifndef QUEUE_FLIGHT_H
+#define QUEUE_FLIGHT_H
+#include "base/env.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Marks that the file has room for; more deliveries at once go unmarked (the setting `deliveries` is 1,000). */
+#define FLIGHT_PLACES 4096
+
+struct flight_mark {
+	uint64_t id;
+	uint32_t slot, used;
+};
+
+struct flight {
+	const struct env *env;
+	int fd;                         /* 0: closed (a zeroed struct), else descriptor + 1 */
+	uint32_t free_count;
+	uint32_t *free_places;
+	struct flight_mark *suspects;   /* of the life before, by id and slot */
+	uint32_t suspect_count;
+};
+
+/* Reads what the life before left, then starts anew. */
+void flight_open(struct flight *, const struct env *, const char *spool_path);
+void flight_close(struct flight *);
+/* Returns the mark's number for flight_clear; 0: none could be made. */
+uint32_t flight_set(struct flight *, uint64_t id, uint32_t slot);
+void flight_clear(struct flight *, uint32_t mark);
+/* Had it left when the queue died?  True once. */
+bool flight_suspected(struct flight *, uint64_t id, uint32_t slot);
+
+#endif
