@@ -166,9 +166,10 @@ void local_delivery_answer(struct delivery *d)
 	buf_init(&list, &alloc_libc, CHANNEL_FRAME_MAX);
 	for (size_t i = 0; i < d->count; i++)
 		ok = ok && wire_result_add(&list, &d->rcpts[i].result);
-	m.results = buf_view(&list);
-	/* Without memory for an answer the channel ends: the queue then takes all of it as undecided. */
-	if (d->from && (!ok || !wire_send_OUTCOME(d->from, &m)))
+	/* Without memory for the results an answer without them makes the queue end the channel and take all as undecided: better
+	 * than a delivery that never ends. */
+	m.results = ok ? buf_view(&list) : VIEW("");
+	if (d->from && (!wire_send_OUTCOME(d->from, &m) || !ok))
 		EMIT(l->role->events, FAULT, F_STR("where", "local"), F_STR("reason", "an outcome could not be told"));
 	buf_free(&list);
 	local_delivery_free(d);

@@ -185,8 +185,10 @@ void send_delivery_finish(struct send_delivery *d, bool host_failed, bool maybe,
 			break;
 		}
 	}
-	m.results = buf_view(&list);
-	if (s->queue && (!ok || !wire_send_OUTCOME(s->queue, &m)))
+	/* Without memory for the results an answer without them makes the queue end the channel and take all as undecided: better
+	 * than a delivery that never ends. */
+	m.results = ok ? buf_view(&list) : VIEW("");
+	if (s->queue && (!wire_send_OUTCOME(s->queue, &m) || !ok))
 		EMIT(send_role_of(s)->events, FAULT, F_STR("where", "send"), F_STR("reason", "an outcome could not be told"));
 	buf_free(&list);
 	send_delivery_drop(d);
