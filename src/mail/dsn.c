@@ -111,6 +111,8 @@ static void put_original_recipient(struct writer *w, struct view type, struct vi
 	unsigned char u;
 
 	put(w, VIEW("Original-Recipient: "));
+	if (has_high(address) && view_eq_nocase(type, VIEW("rfc822")))
+		type = VIEW("utf-8"); /* some clients hide UTF-8 in xtext; RFC 6533 3: the type says how to read it */
 	put_clean(w, type, 64);
 	put(w, VIEW("; "));
 	for (i = 0; i < address.n && i < MAIL_DSN_TEXT_MAX; i++) {

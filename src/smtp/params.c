@@ -38,10 +38,17 @@ static bool decode(struct view *v)
 	return true;
 }
 
-/* RFC 1870 section 3: 1*20DIGIT. */
+/* RFC 1870 section 3: 1*20DIGIT.  Twenty digits may say more than 64 bits hold: well-formed, and larger than any limit. */
 static bool take_size(struct target *t, struct view v)
 {
-	return v.n <= SMTP_SIZE_DIGITS && view_to_u64(v, &t->mail->size);
+	if (!v.n || v.n > SMTP_SIZE_DIGITS)
+		return false;
+	for (size_t i = 0; i < v.n; i++)
+		if (!smtp_is_digit(v.p[i]))
+			return false;
+	if (!view_to_u64(v, &t->mail->size))
+		t->mail->size = UINT64_MAX;
+	return true;
 }
 
 /* RFC 6152 section 2, RFC 3030 section 3. */
@@ -184,6 +191,18 @@ static bool utf8_address(struct target *t, struct view v)
 	return !t->wide || t->utf8;
 }
 
+/* What xtext hid: printable ASCII, and in a session of SMTPUTF8 also UTF-8.  RFC 6533 3 has the type utf-8 for that, but
+ * Postfix says ORCPT=rfc822;j+C3+BCrgen@... of every such recipient, whose mail would be refused here for a trace. */
+static bool hidden_address(const struct target *t, struct view v)
+{
+	for (size_t i = 0, step; i < v.n; i += step) {
+		step = smtp_is_8bit(v.p[i]) && t->utf8 ? smtp_utf8_length(view_slice(v, i, v.n)) : 1;
+		if (!step || smtp_is_control(v.p[i]) || (smtp_is_8bit(v.p[i]) && !t->utf8))
+			return false;
+	}
+	return true;
+}
+
 /* RFC 3461 4.2: addr-type ";" xtext, where addr-type is an atom. */
 static bool take_orcpt(struct target *t, struct view v)
 {
@@ -198,7 +217,7 @@ static bool take_orcpt(struct target *t, struct view v)
 	if (view_eq_nocase(type, VIEW("utf-8"))) {
 		if (!utf8_address(t, text))
 			return false;
-	} else if (!decode(&text) || !printable(text)) {
+	} else if (!decode(&text) || !hidden_address(t, text)) {
 		return false;
 	}
 	t->rcpt->orcpt_type = smtp_public(type);

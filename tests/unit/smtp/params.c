@@ -85,7 +85,7 @@ static void mail_faults(void **state)
 		{ LIT("FROM:<a@b> SIZE=0x10"), ALL, SMTP_PARSE_VALUE },
 		{ LIT("FROM:<a@b> SIZE=1k"), ALL, SMTP_PARSE_VALUE },
 		{ LIT("FROM:<a@b> SIZE=1=2"), ALL, SMTP_PARSE_VALUE },
-		{ LIT("FROM:<a@b> SIZE=18446744073709551616"), ALL, SMTP_PARSE_VALUE },
+		{ LIT("FROM:<a@b> SIZE=100000000000000000000"), ALL, SMTP_PARSE_VALUE },
 		{ LIT("FROM:<a@b> SIZE=000000000000000000001"), ALL, SMTP_PARSE_VALUE },
 		{ LIT("FROM:<a@b> SIZE=1\t2"), ALL, SMTP_PARSE_VALUE },
 		{ LIT("FROM:<a@b> SIZE=1\0"), ALL, SMTP_PARSE_VALUE },
@@ -127,6 +127,8 @@ static void mail_faults(void **state)
 		{ LIT("FROM:<a@b> AUTH=+C3+A9@b"), ALL, SMTP_PARSE_OK },
 		{ LIT("FROM:<\xc3\xa9@b> SMTPUTF8"), ALL, SMTP_PARSE_OK },
 		{ LIT("FROM:<a@b> SIZE=18446744073709551615"), ALL, SMTP_PARSE_OK },
+		{ LIT("FROM:<a@b> SIZE=18446744073709551616"), ALL, SMTP_PARSE_OK },
+		{ LIT("FROM:<a@b> SIZE=99999999999999999999"), ALL, SMTP_PARSE_OK },
 		{ LIT("FROM:<a@b> SIZE=00000000000000000001"), ALL, SMTP_PARSE_OK },
 	};
 	struct psmtp_mail m;
@@ -177,7 +179,10 @@ static void rcpt_faults(void **state)
 		{ LIT("TO:<a@b> ORCPT=rfc822;"), ALL, false, SMTP_PARSE_VALUE },
 		{ LIT("TO:<a@b> ORCPT=rfc.822;a"), ALL, false, SMTP_PARSE_VALUE },
 		{ LIT("TO:<a@b> ORCPT=rfc822;a+0D+0AX"), ALL, false, SMTP_PARSE_VALUE },
-		{ LIT("TO:<a@b> ORCPT=rfc822;+C3+A9@b"), ALL, true, SMTP_PARSE_VALUE },
+		{ LIT("TO:<a@b> ORCPT=rfc822;+C3+A9@b"), ALL, false, SMTP_PARSE_VALUE },
+		{ LIT("TO:<a@b> ORCPT=rfc822;+C3@b"), ALL, true, SMTP_PARSE_VALUE },
+		{ LIT("TO:<a@b> ORCPT=rfc822;+C0+80@b"), ALL, true, SMTP_PARSE_VALUE },
+		{ LIT("TO:<a@b> ORCPT=rfc822;+C3+A9+0D@b"), ALL, true, SMTP_PARSE_VALUE },
 		{ LIT("TO:<a@b> ORCPT=rfc822;\xc3\xa9@b"), ALL, true, SMTP_PARSE_VALUE },
 		{ LIT("TO:<a@b> ORCPT=rfc822;" X100 X100 X100 X100 X100), ALL, false, SMTP_PARSE_VALUE },
 		{ LIT("TO:<a@b> ORCPT=utf-8;\xc3\xa9@b"), ALL, false, SMTP_PARSE_VALUE },
@@ -200,6 +205,7 @@ static void rcpt_faults(void **state)
 		{ LIT("TO:<@x:a@b>"), 0, false, SMTP_PARSE_OK },
 		{ LIT("TO:<a@b> ORCPT=utf-8;\\x{E9}\\x{2B}@b"), ALL, false, SMTP_PARSE_OK },
 		{ LIT("TO:<a@b> ORCPT=UTF-8;\xc3\xa9@b"), ALL, true, SMTP_PARSE_OK },
+		{ LIT("TO:<a@b> ORCPT=rfc822;j+C3+A9+2Bx@b"), ALL, true, SMTP_PARSE_OK }, /* as Postfix says it */
 		{ LIT("TO:<a@b> notify=delay,failure orcpt=x400;+20"), ALL, false, SMTP_PARSE_OK },
 	};
 	struct psmtp_rcpt r;
