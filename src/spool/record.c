@@ -184,6 +184,20 @@ bool record_get_envelope(struct view *rest, struct spool_envelope *e)
 	return true;
 }
 
+bool record_message_sound(const struct record_message *m)
+{
+	struct view rest = m->envelopes;
+	struct spool_envelope e;
+	uint64_t next = 0;
+
+	for (uint32_t i = 0; i < m->n; i++) {
+		if (!record_get_envelope(&rest, &e) || e.slot < next)
+			return false;
+		next = (uint64_t)e.slot + 1;
+	}
+	return !rest.n && m->id && m->id <= INT64_MAX; /* the index keeps ids as signed numbers */
+}
+
 /* ---- the others ---- */
 
 unsigned char *record_put_outcome(unsigned char *to, const struct record_outcome *o)

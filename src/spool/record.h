@@ -82,6 +82,8 @@ uint64_t record_message_size(const struct record_message *); /* payload; body_si
 /* Writes the payload except for the body; returns where the body goes. */
 unsigned char *record_put_message(unsigned char *to, const struct record_message *);
 bool record_get_message(struct view payload, struct record_message *);
+/* Its envelopes decode, each slot once and in order, and its id is one that we give: what a checksum cannot tell. */
+bool record_message_sound(const struct record_message *);
 
 size_t record_envelope_size(const struct spool_envelope *);
 unsigned char *record_put_envelope(unsigned char *to, const struct spool_envelope *);

@@ -131,6 +131,15 @@ static enum index_result apply_list_record(struct queue *q, struct segment *s, c
 	return INDEX_DONE;
 }
 
+/* A message that checks but cannot be: our own fault of some day, and no reason never to start again. */
+static bool impossible(const struct record *rec)
+{
+	struct record_message m;
+
+	return (rec->type == RECORD_MESSAGE || rec->type == RECORD_MOVED) &&
+	       (!record_get_message(rec->payload, &m) || !record_message_sound(&m));
+}
+
 static enum index_result apply_record(struct queue *q, struct segment *s, const struct record *rec)
 {
 	uint64_t length = record_size(rec->payload.n);
@@ -185,7 +194,10 @@ static int apply_segment(struct replay *r, struct segment *s)
 	while (result == 0 && (got = scan_next(&sc, &rec)) == SCAN_RECORD) {
 		if (skipped(r, rec.sequence))
 			continue;
-		if (apply_record(q, s, &rec) == INDEX_FAILED)
+		if (impossible(&rec)) {
+			segment_quarantine(&q->segments, s, rec.offset, rec.offset + record_size(rec.payload.n));
+			r->found->quarantined++;
+		} else if (apply_record(q, s, &rec) == INDEX_FAILED)
 			result = replay_index_error(q, r->error, "records are replayed");
 		else
 			result = commit_some(r);
