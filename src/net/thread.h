@@ -1,7 +1,8 @@
 /* thread.h - a loop with a mailbox, on the role's main loop or on a thread of its own.
  *
  * Rooms with one loop a core (receive, send) share nothing between them; what another loop should know is posted to it
- * and taken there, in order.  Member 0 usually borrows the main loop and takes posts at once.
+ * and taken there, in order.  Member 0 usually borrows the main loop and takes posts at once, so only that loop's own
+ * thread may post to it.
  * Ownership: a post is allocated by malloc and freed here after `take`.  Threads: only loop_thread_post is for all.
  */
 #ifndef NET_THREAD_H
