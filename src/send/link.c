@@ -306,6 +306,12 @@ static void leave(struct link *l)
 	psmtp_client_quit(l->smtp, now_of(l));
 }
 
+void send_link_leave(struct link *l)
+{
+	leave(l);
+	send_link_run(l);
+}
+
 static void on_ready(struct link *l)
 {
 	uint64_t limit = send_role_of(l->sender)->conf->global.connection_messages;

@@ -199,6 +199,9 @@ static void on_post(void *arg, const struct loop_post *p)
 	case POST_CHANNEL: take_channel(s, p); break;
 	case POST_DRAIN:
 		s->draining = true;
+		for (size_t b = 0; b < SEND_BUCKETS; b++)
+			for (struct target *t = s->targets[b]; t; t = t->next)
+				send_target_leave(t);
 		send_check_drained(s);
 		break;
 	}

@@ -158,6 +158,7 @@ void send_target_push(struct target *, struct send_delivery *, bool front);
 struct send_delivery *send_target_pop(struct target *);
 void send_target_remove(struct target *, struct send_delivery *); /* from among those that wait */
 void send_target_free(struct target *);
+void send_target_leave(struct target *); /* its idle links say QUIT */
 void send_target_sweep(struct sender *, uint64_t idle_ms); /* forgets targets that were idle for so long */
 void send_target_fail_waiting(struct target *, const struct wire_result *, bool host_failed);
 /* The next address worth trying, or target->candidate_count. */
@@ -175,6 +176,7 @@ void send_link_run(struct link *);
 void send_link_give(struct link *, struct send_delivery *);
 void send_link_free(struct link *);
 void send_link_body(struct link *); /* more of the body came */
+void send_link_leave(struct link *); /* an idle one says QUIT */
 
 /* delivery.c */
 struct send_delivery *send_delivery_new(struct sender *, const struct wire_DELIVER *);

@@ -159,6 +159,14 @@ void send_target_run(struct target *t)
 		;
 }
 
+void send_target_leave(struct target *t)
+{
+	struct link *l;
+
+	while ((l = idle_link(t)) != NULL)
+		send_link_leave(l); /* idle no more, or gone */
+}
+
 void send_target_sweep(struct sender *s, uint64_t idle_ms)
 {
 	uint64_t now = loop_now(s->loop);

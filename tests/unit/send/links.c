@@ -712,6 +712,14 @@ static void test_drain(void **state)
 	UNTIL(w->rig, s->quits == 1);
 	world_stop(w);
 	w = world_new("");
+	s = serve(w);
+	deliver(w, 1, to(s, ""));
+	is(w, 1, WIRE_DELIVERED, 250, false);
+	UNTIL(w->rig, sender_of(w)->targets[view_hash(view_cstr(to(s, ""))) % SEND_BUCKETS]->idle_n == 1);
+	send_role.drain(&w->rig->role, 1000); /* a connection that idles is taken leave of */
+	UNTIL(w->rig, w->rig->drained == 1 && s->quits == 1 && sender_of(w)->link_count == 0);
+	world_stop(w);
+	w = world_new("");
 	send_role.drain(&w->rig->role, 1000);
 	UNTIL(w->rig, w->rig->drained == 1);
 	world_stop(w);
