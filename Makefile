@@ -42,9 +42,10 @@ $(FUZZ)/build.ninja: | deps
 demo: deps all ## build, then show the main job end to end (under a minute)
 	$(PYTHON) tests/demo/demo.py --binary $(BUILD)/postrider
 
-test: deps all $(SAN)/build.ninja ## every rung that fits into 12 minutes; closes with "N passed, N failed"
+test: deps all $(SAN)/build.ninja $(FUZZ)/build.ninja ## every rung that fits into 12 minutes; closes with "N passed, N failed"
 	ninja -C $(SAN) -j $(JOBS)
-	$(PYTHON) tests/run --build $(BUILD) --san $(SAN)
+	ninja -C $(FUZZ) -j $(JOBS) fuzz-targets
+	$(PYTHON) tests/run --build $(BUILD) --san $(SAN) --fuzz $(FUZZ)
 
 test-unit: deps $(SAN)/build.ninja ## the unit tests, closure and dialogs, under ASan and UBSan
 	ninja -C $(SAN) -j $(JOBS)
@@ -52,6 +53,11 @@ test-unit: deps $(SAN)/build.ninja ## the unit tests, closure and dialogs, under
 
 test-integration: deps all ## the tests that run the daemon against real programs
 	$(PYTHON) tests/run --build $(BUILD) --san $(SAN) --only integration
+
+FUZZ_SECONDS ?= 30
+fuzz: deps $(FUZZ)/build.ninja ## fuzz every parser, FUZZ_SECONDS each, and judge how far they reach
+	ninja -C $(FUZZ) -j $(JOBS) fuzz-targets
+	$(PYTHON) tests/fuzz/run --build $(FUZZ) --seconds $(FUZZ_SECONDS)
 
 CORPORA ?= ../shared/corpora
 test-corpora: deps all ## judge the address parser by others' tables (CORPORA=DIR)
@@ -70,4 +76,4 @@ install: all ## as meson install (DESTDIR, prefix by `meson configure`)
 clean: ## remove the build folders
 	rm -rf $(BUILD) $(SAN) $(CLANG) $(FUZZ)
 
-.PHONY: all help deps demo test test-unit test-integration test-corpora run docs install clean
+.PHONY: all help deps demo test test-unit test-integration test-corpora fuzz run docs install clean
