@@ -194,10 +194,14 @@ static void on_event(struct session *s, const struct psmtp_server_event *e)
 static void drain(struct session *s)
 {
 	struct psmtp_server_event e;
+	bool wrote;
 
-	while (psmtp_server_next(s->smtp, &e, now_ms()))
-		on_event(s, &e);
-	flush_output(s);
+	do { /* the machine rests while many replies wait unsent: what stood behind them is served next */
+		while (psmtp_server_next(s->smtp, &e, now_ms()))
+			on_event(s, &e);
+		wrote = psmtp_server_output(s->smtp).n > 0;
+		flush_output(s);
+	} while (wrote && !s->over);
 }
 
 static void serve(struct session *s)

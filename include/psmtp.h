@@ -221,7 +221,8 @@ PSMTP_API void psmtp_server_free(struct psmtp_server *);
 PSMTP_API size_t psmtp_server_feed(struct psmtp_server *, unsigned epoch, const void *bytes, size_t n, uint64_t now);
 /* The peer ended its side (end of file, close_notify, reset).  What it said before is served first; then CLOSE. */
 PSMTP_API void psmtp_server_peer_closed(struct psmtp_server *, uint64_t now);
-/* The next event, or false when there is none now.  While a verdict is owed, false. */
+/* The next event, or false when there is none now.  While a verdict is owed, false.  False too while 16 KiB of replies
+ * wait unsent (a client that pipelines without reading): ask again when they have been sent. */
 PSMTP_API bool psmtp_server_next(struct psmtp_server *, struct psmtp_server_event *, uint64_t now);
 /* The verdict that the last asking event wants.  0, or -1 when none is owed or the verdict cannot be: YES wants a 25x code
  * (220 at CONNECT and STARTTLS, 354 at BODY_BEGIN, 235 at AUTH) and cannot close, NO_TEMPORARY a 4xx, NO_PERMANENT a 5xx;

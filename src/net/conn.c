@@ -109,7 +109,9 @@ static void update_watch(struct conn *c)
 
 	if (!has(c, OPEN))
 		return;
-	if (has(c, LINGERING) ? !has(c, FINISHED) : !has(c, PAUSED | HELD | END_SEEN | TLS_ASKED | CLOSING | FAILED | TLS_OVER))
+	/* what input has not taken yet comes first: conn_resume inside input_done clears HELD before it is shown again */
+	if (has(c, LINGERING) ? !has(c, FINISHED)
+	                      : !has(c, PAUSED | HELD | END_SEEN | TLS_ASKED | CLOSING | FAILED | TLS_OVER) && !buf_len(&c->in))
 		want |= LOOP_READ;
 	if (has(c, BLOCKED) && !has(c, BROKEN | FAILED))
 		want |= LOOP_WRITE;
@@ -484,6 +486,8 @@ static bool pump(struct conn *c)
 		c->flags &= ~(unsigned)UNDRAINED;
 		if (c->ops->drained && !has(c, HANDSHAKE) && !CALL0(c, drained))
 			return false;
+		if (has(c, PUMP)) /* drained brought more output, or closed behind it: that is another flight */
+			return true;
 	}
 	if (has(c, TLS_ASKED) && !has(c, CLOSING))
 		return begin_tls(c);

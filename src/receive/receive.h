@@ -28,6 +28,8 @@
 /* Octets of a body that wait for credit: one piece as the machine shows it, never more than conn showed the machine, but
  * `bare_newlines = normalise` makes two octets of one. */
 #define SESSION_HELD_MAX (2 * CONN_IN_MAX)
+/* Unsent replies above this: the machine may have stopped (it does at 16 KiB), and goes on when they are written. */
+#define SESSION_BACKLOG 4096u
 /* Above this pressure of the spool new sessions get 421 and new messages 452 (spool.h: 0..100). */
 #define RECEIVE_PRESSURE_REFUSE 95u
 
@@ -95,6 +97,7 @@ struct session {
 	uint64_t opened, answer_by;
 	enum owed owed;            /* whose answer the protocol waits for */
 	bool trusted, early, closing, in_peers, counted, running;
+	bool backlog;              /* much output waits: commands may wait behind it */
 	bool failed;               /* the connection failed while the session ran: freed when that is over */
 	unsigned tls_bits;
 	char tls_verify[64], tls_protocol[16], tls_cipher[48];

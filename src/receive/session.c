@@ -81,7 +81,11 @@ static void on_drained(void *arg)
 {
 	struct session *s = arg;
 
-	if (!s->closing && s->owed == OWED_NOTHING)
+	if (s->closing)
+		return;
+	if (s->backlog)
+		receive_session_run(s);
+	else if (s->owed == OWED_NOTHING)
 		psmtp_server_idle(s->smtp);
 }
 
@@ -301,7 +305,10 @@ void receive_session_run(struct session *s)
 	set_timer(s);
 	if (s->closing)
 		return;
-	if (s->owed == OWED_NOTHING && !s->paused)
+	/* The machine may have stopped because the peer does not read: on_drained goes on.  To resume before that would show
+	 * the same octets again and again. */
+	s->backlog = psmtp_server_output(s->smtp).n >= SESSION_BACKLOG;
+	if (s->owed == OWED_NOTHING && !s->paused && !s->backlog)
 		conn_resume(&s->conn);
 	conn_pump(&s->conn);
 }

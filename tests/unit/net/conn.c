@@ -23,6 +23,48 @@ static void the_end_is_told_once_and_after_what_came_before(void **state)
 	fini(&e);
 }
 
+/* What `drained` says before it closes is still written. */
+static void last_words_of_drained(void **state)
+{
+	struct end e;
+	char got[20] = "";
+	int fd;
+
+	(void)state;
+	init(&e, pair(SOCK_STREAM, &fd));
+	e.close_in = IN_DRAINED;
+	e.bye = VIEW("221 bye\r\n");
+	say(&e, VIEW("250 ok\r\n"));
+	turns(6);
+	assert_int_equal(recv(fd, got, sizeof got, MSG_DONTWAIT), 17);
+	assert_string_equal(got, "250 ok\r\n221 bye\r\n");
+	close(fd);
+	turns(4);
+	assert_int_equal(e.closed, 1);
+	fini(&e);
+}
+
+/* Nothing is read while octets wait, although the user asks to be shown them again at once. */
+static void resumed_in_vain(void **state)
+{
+	static char many[150000];
+	struct end e;
+	int fd;
+
+	(void)state;
+	init(&e, pair(SOCK_STREAM, &fd));
+	memset(many, 'x', sizeof many);
+	e.take_all = 10;
+	e.resume_in_done = true;
+	put(fd, view_of(many, sizeof many));
+	turns(10);
+	assert_int_equal(buf_len(&e.got[1]), 10);
+	e.take_all = 0;
+	turns(10);
+	assert_int_equal(buf_len(&e.got[1]), sizeof many);
+	fini(&e);
+}
+
 static void a_reset_is_an_end(void **state)
 {
 	struct linger hard = { 1, 0 };
@@ -330,6 +372,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_end_is_told_once_and_after_what_came_before),
+		cmocka_unit_test(resumed_in_vain),
+		cmocka_unit_test(last_words_of_drained),
 		cmocka_unit_test(a_reset_is_an_end),
 		cmocka_unit_test(last_words_are_read_though_writing_fails),
 		cmocka_unit_test(closing_writes_what_is_left_and_lingers),

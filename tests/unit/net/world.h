@@ -40,6 +40,7 @@ struct end {
 	unsigned inputs, dones, drained, peer_closed, tls_up, tls_failed, failed, closed;
 	char why[300], protocol[16];
 	enum where free_in, close_in;
+	struct view bye;      /* said where it closes */
 	enum where start_tls_in;
 	struct tls_context *context;
 	bool server;
@@ -56,6 +57,7 @@ static void at(struct end *e, enum where w)
 	}
 	if (e->close_in == w) {
 		e->close_in = NOWHERE;
+		buf_add(&e->send, e->bye);
 		conn_close(&e->conn);
 	}
 	if (e->start_tls_in == w) {

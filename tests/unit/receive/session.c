@@ -28,6 +28,46 @@ static void test_one_message(void **state)
 	world_free(w);
 }
 
+/* More pipelined commands than replies fit the output, from a client that reads late: each is answered, in order. */
+static void test_late_reader(void **state)
+{
+	enum { COMMANDS = 40000 };
+	struct world *w = world_new("", "");
+	struct client c = call(w);
+	size_t total = COMMANDS * 6, sent = 0, got = 0;
+	char in[4096], *all = malloc(total);
+	ssize_t n;
+
+	(void)state;
+	GREET(&c);
+	for (size_t i = 0; i < COMMANDS; i++)
+		memcpy(all + i * 6, "NOOP\r\n", 6);
+	for (unsigned quiet = 0; quiet < 300; quiet++) { /* until nobody moves any more */
+		n = send(c.fd, all + sent, total - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n > 0) {
+			sent += (size_t)n;
+			quiet = 0;
+		}
+		rig_turns(w->rig, 1);
+	}
+	for (unsigned quiet = 0; quiet < 3000 && got < COMMANDS; quiet++) {
+		n = send(c.fd, all + sent, total - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n > 0)
+			sent += (size_t)n;
+		n = recv(c.fd, in, sizeof in, MSG_DONTWAIT);
+		for (ssize_t i = 0; i < n; i++) {
+			got += in[i] == '\n';
+			quiet = 0;
+		}
+		rig_turns(w->rig, 1);
+	}
+	assert_int_equal(sent, total);
+	assert_int_equal(got, COMMANDS);
+	hang_up(&c);
+	free(all);
+	world_free(w);
+}
+
 /* What the queue says, and what the client then hears. */
 static void test_statuses(void **state)
 {
@@ -113,7 +153,7 @@ static void test_paused_ends(void **state)
 		body[i] = i % 61 == 59 ? '\r' : i % 61 == 60 ? '\n' : 'a';
 	memcpy(body + n, ".\r\n", 4);
 	for (int kind = 0; kind < 5; kind++) {
-		struct world *w = world_new("data_timeout = 1s data_min_rate = 1000000000", "");
+		struct world *w = world_new("data_timeout = 60s data_min_rate = 1000000000", "");
 		struct client c = call(w);
 		size_t sent = 0;
 
@@ -147,7 +187,7 @@ static void test_paused_ends(void **state)
 			HEAR(&c, "250");
 			ENDS(&c);
 		} else if (kind == 3) { /* time is over */
-			rig_skew += 5000;
+			rig_skew += 65000;
 			HEAR(&c, "421");
 			ENDS(&c);
 			UNTIL(w->rig, w->aborts == 1);
@@ -156,7 +196,7 @@ static void test_paused_ends(void **state)
 			setsockopt(c.fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
 			close(c.fd);
 			c.fd = -1;
-			rig_skew += 5000;
+			rig_skew += 65000;
 			UNTIL(w->rig, w->aborts == 1 || w->submits == 1);
 		}
 		if (c.fd != -1)
@@ -536,7 +576,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_statuses), cmocka_unit_test(test_queue_lost), cmocka_unit_test(test_queue_late), cmocka_unit_test(test_local),
 		cmocka_unit_test(test_aborts), cmocka_unit_test(test_credit), cmocka_unit_test(test_paused_ends), cmocka_unit_test(test_limits),
-		cmocka_unit_test(test_greeting_delay), cmocka_unit_test(test_drain), cmocka_unit_test(test_lmtp), cmocka_unit_test(test_one_message),
+		cmocka_unit_test(test_greeting_delay), cmocka_unit_test(test_drain), cmocka_unit_test(test_lmtp), cmocka_unit_test(test_one_message), cmocka_unit_test(test_late_reader),
 		cmocka_unit_test(test_many),
 	};
 
