@@ -102,10 +102,10 @@ static void rig_free(struct rig *r)
 	free(r);
 }
 
-/* Turns the loop until the condition holds; two seconds are for ever. */
+/* Turns the loop until the condition holds; on a busy machine that may take its time. */
 #define UNTIL(r, condition)                                                                                                        \
 	do {                                                                                                                       \
-		int64_t end_ = env_real.mono_ms(NULL) + 4000;                                                                      \
+		int64_t end_ = env_real.mono_ms(NULL) + 20000;                                                                      \
 		while (!(condition) && env_real.mono_ms(NULL) < end_) {                                                            \
 			loop_turn((r)->loop, false);                                                                               \
 			usleep(200);                                                                                               \

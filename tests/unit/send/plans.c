@@ -49,15 +49,17 @@ static struct world *world_new(const char *listener)
 	return w;
 }
 
-static const struct answer ok_local = { WIRE_DNS_OK, 60, { { 0, NULL } }, { "127.0.0.9" } }, none = { .status = WIRE_DNS_NODATA },
+static const struct answer nowhere = { WIRE_DNS_OK, 60, { { 0, NULL } }, { "255.255.255.255" } }, /* no TCP goes there */
+                           loopback = { WIRE_DNS_OK, 60, { { 0, NULL } }, { "127.0.0.9" } }, none = { .status = WIRE_DNS_NODATA },
                            nxdomain = { .status = WIRE_DNS_NXDOMAIN }, temporary = { .status = WIRE_DNS_TEMPORARY }, bogus = { .status = WIRE_DNS_BOGUS },
                            ours = { WIRE_DNS_OK, 60, { { 0, NULL } }, { "127.0.0.5" } }, any = { WIRE_DNS_OK, 60, { { 0, NULL } }, { "0.0.0.0" } };
 
 static const struct answer *all_none(const char *name) { (void)name; return &none; }
-static const struct answer *all_local(const char *name) { (void)name; return &ok_local; }
+static const struct answer *all_nowhere(const char *name) { (void)name; return &nowhere; }
+static const struct answer *all_loopback(const char *name) { (void)name; return &loopback; }
 static const struct answer *all_temporary(const char *name) { (void)name; return &temporary; }
 static const struct answer *all_any(const char *name) { (void)name; return &any; }
-static const struct answer *b_ours(const char *name) { return *name == 'b' ? &ours : &ok_local; }
+static const struct answer *b_ours(const char *name) { return *name == 'b' ? &ours : &nowhere; }
 static const struct answer *a_away_b_ours(const char *name) { return *name == 'b' ? &ours : &temporary; }
 static const struct answer *a_none_b_ours(const char *name) { return *name == 'b' ? &ours : &none; }
 static const struct answer *b_ours_c_away(const char *name) { return *name == 'b' ? &ours : *name == 'c' ? &temporary : &none; }
@@ -83,10 +85,10 @@ static void test_mx(void **state)
 		{ "ourselves by name", &self, all_none, WIRE_FAILED, 554, false, 1, "loop" },
 		{ "no MX, no address", &none, all_none, WIRE_FAILED, 550, false, 2, "no mail host" },
 		{ "no MX, address away", &none, all_temporary, WIRE_DEFERRED, 451, true, 2, "no answer now" },
-		{ "no MX, address", &none, all_local, WIRE_DEFERRED, 451, true, 2, "127.0.0.9" },
+		{ "no MX, address", &none, all_nowhere, WIRE_DEFERRED, 451, true, 2, "255.255.255.255" },
 		{ "hosts without address", &two, all_none, WIRE_FAILED, 550, false, 3, "no mail host" },
 		{ "hosts away", &two, all_temporary, WIRE_DEFERRED, 451, true, 3, "no answer now" },
-		{ "second host is ours", &two, b_ours, WIRE_DEFERRED, 451, true, 3, "a.test[127.0.0.9]:25" },
+		{ "second host is ours", &two, b_ours, WIRE_DEFERRED, 451, true, 3, "a.test[255.255.255.255]:25" },
 		{ "primary away, second ours", &two, a_away_b_ours, WIRE_DEFERRED, 451, true, 3, "no answer now" },
 		{ "primary is none, second ours", &two, a_none_b_ours, WIRE_FAILED, 554, false, 3, "loop" },
 		{ "what is away is behind us", &three, b_ours_c_away, WIRE_FAILED, 554, false, 4, "loop" },
@@ -119,7 +121,7 @@ static void test_any_is_ours(void **state)
 
 	(void)state;
 	mx_answer = &none;
-	address_answer = all_local;
+	address_answer = all_loopback;
 	deliver(w, 1, "mx:d.test");
 	OUTCOME(w, 1);
 	assert_int_equal(w->outcomes[1].r[0].code, 554);
@@ -137,7 +139,7 @@ static void test_ttl(void **state)
 	struct answer a = { WIRE_DNS_OK, 0, { { 10, "a.test" } }, { NULL } };
 
 	(void)state;
-	address_answer = all_local;
+	address_answer = all_nowhere;
 	for (size_t i = 0; i < 3; i++) {
 		struct world *w = world_new("127.0.0.5:25");
 		uint64_t base;
@@ -177,7 +179,7 @@ static void test_resolver_lost(void **state)
 
 	(void)state;
 	mx_answer = &none;
-	address_answer = all_local;
+	address_answer = all_nowhere;
 	w->mute = true;
 	deliver(w, 1, "mx:d.test");
 	deliver(w, 2, "smtp:host.test:2525");
@@ -201,7 +203,7 @@ static void test_resolver_lost(void **state)
 	rig_turns(w->rig, 2);
 	deliver(w, 4, "mx:other.test");
 	OUTCOME(w, 4);
-	assert_non_null(strstr(w->outcomes[4].r[0].text, "127.0.0.9"));
+	assert_non_null(strstr(w->outcomes[4].r[0].text, "255.255.255.255"));
 	world_stop(w);
 }
 
