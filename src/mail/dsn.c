@@ -106,7 +106,7 @@ static bool has_high(struct view v)
 /* RFC 3461 4.2, RFC 6533 3: outside SMTPUTF8 an original recipient of type utf-8 goes out as utf-8-addr-xtext. */
 static void put_original_recipient(struct writer *w, struct view type, struct view address)
 {
-	size_t i, more;
+	size_t i, more, column = 0;
 	uint32_t point;
 	unsigned char u;
 
@@ -115,12 +115,14 @@ static void put_original_recipient(struct writer *w, struct view type, struct vi
 		type = VIEW("utf-8"); /* some clients hide UTF-8 in xtext; RFC 6533 3: the type says how to read it */
 	put_clean(w, type, 64);
 	put(w, VIEW("; "));
-	for (i = 0; i < address.n && i < MAIL_DSN_TEXT_MAX; i++) {
+	for (i = 0; i < address.n && column < MAIL_DSN_TEXT_MAX; i++) {
 		u = (unsigned char)address.p[i];
 		if (u < 128 || w->d->utf8) {
 			put_clean(w, view_of(address.p + i, 1), 1);
+			column++;
 			continue;
 		}
+		column += sizeof "\\x{10FFFF}" - 1; /* what is written must fit a line, not what is read */
 		more = u >= 0xf0 ? 3 : u >= 0xe0 ? 2 : 1;
 		point = u & (0x3fu >> more);
 		for (; more && i + 1 < address.n && ((unsigned char)address.p[i + 1] & 0xc0) == 0x80; more--)

@@ -9,16 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-static unsigned loops(const struct conf *conf)
-{
-	long cores;
-
-	if (conf->global.workers > 0)
-		return (unsigned)conf->global.workers;
-	cores = sysconf(_SC_NPROCESSORS_ONLN);
-	return cores > 0 ? (unsigned)cores : 1;
-}
-
 static void on_drained(void *arg)
 {
 	struct receive *r = arg;
@@ -37,7 +27,7 @@ static int prepare(struct role *role, struct error *e)
 	r->role = role;
 	r->peers = receive_peers_new(env_random_u64(role->env));
 	role->env->random(role->env->arg, r->ticket_keys, sizeof r->ticket_keys);
-	r->worker_count = role->single ? 1 : loops(role->conf);
+	r->worker_count = role->single ? 1 : role_loops(role->conf);
 	r->workers = calloc(r->worker_count, sizeof *r->workers);
 	r->sessions = calloc(role->conf->listener_count, sizeof *r->sessions);
 	if (!r->peers || !r->workers || !r->sessions)
@@ -137,5 +127,5 @@ static void stop(struct role *role)
 
 const struct role_ops receive_role = {
 	.kind = ROLE_RECEIVE, .prepare = prepare, .start = start, .channel = on_channel, .frame = on_frame, .drain = drain,
-	.stop = stop, .loops = loops,
+	.stop = stop, .loops = role_loops,
 };

@@ -236,16 +236,6 @@ static int make_sender(struct send_room *room, struct sender *s, unsigned index,
 	return !trust.p || s->tls_verify ? 0 : -1;
 }
 
-static unsigned loops(const struct conf *conf)
-{
-	long cores;
-
-	if (conf->global.workers > 0)
-		return (unsigned)conf->global.workers;
-	cores = sysconf(_SC_NPROCESSORS_ONLN);
-	return cores > 0 ? (unsigned)cores : 1;
-}
-
 static void on_drained(void *arg)
 {
 	struct send_room *room = arg;
@@ -262,7 +252,7 @@ static int prepare(struct role *role, struct error *e)
 		return error_set(e, ERROR_AGAIN, "no memory");
 	role->state = room;
 	room->role = role;
-	room->count = role->single ? 1 : loops(role->conf);
+	room->count = role->single ? 1 : role_loops(role->conf);
 	room->senders = calloc(room->count, sizeof *room->senders);
 	if (!room->senders)
 		return error_set(e, ERROR_AGAIN, "no memory");
@@ -354,5 +344,5 @@ static void stop(struct role *role)
 }
 
 const struct role_ops send_role = {
-	.kind = ROLE_SEND, .prepare = prepare, .start = start, .channel = on_channel, .drain = drain, .stop = stop, .loops = loops,
+	.kind = ROLE_SEND, .prepare = prepare, .start = start, .channel = on_channel, .drain = drain, .stop = stop, .loops = role_loops,
 };

@@ -24,6 +24,8 @@
 
 enum role_kind { ROLE_SUPER = 1, ROLE_RECEIVE, ROLE_QUEUE, ROLE_SEND, ROLE_RESOLVE, ROLE_LOCAL, ROLE_KEYS, ROLE_WORKER };
 const char *role_name(enum role_kind);
+/* How many loops a role with one a core runs: the setting `workers`, or the cores. */
+unsigned role_loops(const struct conf *);
 
 struct role_ops;
 

@@ -7,6 +7,7 @@
 #include "base/buf.h"
 
 #include <string.h>
+#include <unistd.h>
 
 /* ---- primitives ---- */
 
@@ -183,6 +184,16 @@ const char *role_name(enum role_kind kind)
 	case ROLE_WORKER: return "worker";
 	}
 	return "unknown";
+}
+
+unsigned role_loops(const struct conf *conf)
+{
+	long cores;
+
+	if (conf->global.workers > 0)
+		return (unsigned)conf->global.workers;
+	cores = sysconf(_SC_NPROCESSORS_ONLN);
+	return cores > 0 ? (unsigned)cores : 1;
 }
 
 /* Groups of messages.def: ANY is every role but super itself, OUT is who takes deliveries.  A worker belongs to ANY alone: it
