@@ -23,8 +23,9 @@ enum order { ORDER_CUT = 0xff, ORDER_TIME = 0xfe, ORDER_EOF = 0xfd, ORDER_ABORT 
 static const struct psmtp_client_rcpt rcpts[RCPTS] = { { .address = TEXT("a@b.test"), .notify = PSMTP_NOTIFY_FAILURE,
 	.orcpt_type = TEXT("rfc822"), .orcpt = TEXT("x+y@b.test") }, { .address = TEXT("\"late one\"@b.test") },
 	{ .address = TEXT("c@[192.0.2.1]") } };
-static const struct psmtp_view bodies[] = { TEXT("Subject: x\r\n\r\n.\r\n..\r\nbody\r\n"), TEXT("no end"), TEXT(""),
-	TEXT(".\r\n.\n\rMAIL FROM:<x@y>\r\n\r"), TEXT("\xe4\r\n") };
+static char large[80000]; /* three chunks, more than the output holds */
+static const struct psmtp_view bodies[] = { TEXT("Subject: x\r\n\r\n.\r\n..\r\nbody\r\n"), TEXT("no end"),
+	{ large, sizeof large }, TEXT(""), TEXT(".\r\n.\n\rMAIL FROM:<x@y>\r\n\r"), TEXT("\xe4\r\n") };
 
 struct session {
 	struct psmtp_client *c;
@@ -196,14 +197,17 @@ static void drain(struct session *t)
 	struct psmtp_client_event e;
 
 	do {
+		size_t before;
+
 		while (psmtp_client_next(t->c, &e, t->now)) {
 			assert(++t->events < EVENTS_MAX);
 			tell(t, &e);
 		}
-		write_body(t);
-		write_out(t);
-		write_body(t);
-		write_out(t);
+		do {
+			before = t->body_at;
+			write_body(t);
+			write_out(t);
+		} while (t->writing && t->body_at != before);
 		if (t->handshake)
 			shake_hands(t);
 	} while (psmtp_client_next(t->c, &e, t->now) ? tell(t, &e), true : t->handshake);
@@ -262,6 +266,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	struct session t = { .epoch = 1, .now = 1000 };
 	struct psmtp_allocator memory = { input_resize, &t.memory };
 
+	for (size_t i = 0; !large[0] && i < sizeof large; i++)
+		large[sizeof large - 1 - i] = "body\r\n..\r"[i % 9];
 	t.message = input_byte(&in);
 	t.memory.fail_at = input_byte(&in);
 	t.o = (struct psmtp_client_options){ .hello = TEXT("client.test"), .lmtp = first & 4, .tls = 1 + first % 4,

@@ -14,7 +14,8 @@
 
 #define ORDERS_MAX 60
 #define STREAMS    3
-#define LOG_LIMIT  (1 << 16)
+#define TEXT_LIMIT 90 /* of what the harness keeps in its own small arrays */
+#define RAW_LIMIT  120
 
 enum order { DO_BEGIN = 0, DO_BYTES, DO_SUBMIT, DO_ABORT, DO_RAW, DO_RUN, DO_PASS, DO_RECEIVE, DO_OUTCOME, DO_RAW_OUTCOME,
 	DO_PEER, DO_CREDIT, DO_HANG_UP, DO_END };
@@ -50,9 +51,9 @@ static bool submit_one(struct harness *h, struct input *in)
 	if (options & 8)
 		m.prefix = input_text(in);
 	if (options & 16)
-		m.envid = input_text(in);
+		m.envid = view_slice(input_text(in), 0, TEXT_LIMIT);
 	if (options & 32) {
-		m.rcpts = input_text(in);
+		m.rcpts = view_slice(input_text(in), 0, 2 * TEXT_LIMIT);
 	} else {
 		for (unsigned n = 1 + options / 64; n--;) {
 			char address[64];
@@ -160,7 +161,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 			break;
 		case DO_RAW: {
 			uint32_t type = 1 + input_byte(&in) % (WIRE_END + 2);
-			struct view payload = input_text(&in);
+			struct view payload = view_slice(input_text(&in), 0, RAW_LIMIT);
 
 			if (h->receive)
 				channel_send(h->receive, type, payload);

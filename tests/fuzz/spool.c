@@ -22,7 +22,8 @@
 
 #define SEGMENTS_MAX  4
 #define RECORDS_MAX   24
-#define IMAGE_MAX     65536
+#define IMAGE_MAX     20480 /* of a segment: a scan for what is behind damage looks at each octet */
+#define RECORD_ROOM   4096  /* more than the largest record of the input takes */
 #define LIST_MAX      600
 #define STEPS_MAX     100000
 #define HEAD_BYTES    60u   /* of segment.c: magic, fields, checksum */
@@ -208,7 +209,7 @@ static void put_head(unsigned char *page, uint64_t generation, uint64_t number, 
 /* One segment file from the input; false at its end. */
 static bool build(struct input *in, unsigned number, uint64_t *sequence)
 {
-	static unsigned char image[IMAGE_MAX + 8192];
+	static unsigned char image[IMAGE_MAX + RECORD_ROOM];
 	unsigned how = input_byte(in), records = input_byte(in) % RECORDS_MAX;
 	uint64_t generation = how & 16 ? input_byte(in) : number, previous = *sequence + (how & 32 ? input_byte(in) : 0);
 	size_t at = SEGMENT_HEAD, length = IMAGE_MAX;
@@ -218,7 +219,7 @@ static bool build(struct input *in, unsigned number, uint64_t *sequence)
 		return false;
 	memset(image, 0, sizeof image);
 	put_head(image, generation, number, previous, how);
-	while (records-- && in->n && at < IMAGE_MAX - 8192)
+	while (records-- && in->n && at < IMAGE_MAX - RECORD_ROOM)
 		at += put_record(in, image, at, generation, sequence);
 	if (how & 8)
 		length = at - input_byte(in) % 64; /* cut short */
