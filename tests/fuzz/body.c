@@ -38,7 +38,8 @@ static void feed(struct smtp_body *b, struct result *r, struct view piece)
 	free(exact);
 }
 
-static void judge(const struct result *r, const struct smtp_body *b, const struct oracle *o, bool chunked, bool normalise)
+static void judge(const struct result *r, const struct smtp_body *b, const struct oracle *o, bool chunked,
+		  bool normalise)
 {
 	const char *want = normalise ? o->canonical : o->plain;
 	size_t want_n = normalise ? o->canonical_n : o->plain_n;

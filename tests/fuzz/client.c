@@ -4,28 +4,44 @@
  * 0xf8 on are orders to the driver (enum order); they stand in no UTF-8 text.
  *
  * Judged: every recipient has one result at most, and exactly one when the message is done; a 2xx result only after the
- * whole message was written out; where TLS is owed nothing of the envelope and no AUTH leaves in clear; no reply of epoch
- * 1 is believed in epoch 2 (what is said in clear is marked: its j are J, those of epoch 2 are k); nothing is written
- * with a bare CR or LF; every wait has a deadline; every session ends; no memory is left.
+ * whole message was written out; where TLS is owed nothing of the envelope and no AUTH leaves in clear; no reply of
+ * epoch 1 is believed in epoch 2 (what is said in clear is marked: its j are J, those of epoch 2 are k); nothing is
+ * written with a bare CR or LF; every wait has a deadline; every session ends; no memory is left.
  */
 #include "input.h"
 
 #include <psmtp.h>
 
 #define EVENTS_MAX 200000 /* of one input: more is a loop */
-#define RCPTS 3
-#define MESSAGES 2
-#define TEXT(literal) { "" literal, sizeof(literal) - 1 }
+#define RCPTS      3
+#define MESSAGES   2
+#define TEXT(literal)                           \
+	{                                       \
+		"" literal, sizeof(literal) - 1 \
+	}
 
-enum order { ORDER_CUT = 0xff, ORDER_TIME = 0xfe, ORDER_EOF = 0xfd, ORDER_ABORT = 0xfc, ORDER_CLEAR = 0xfb,
-	ORDER_KEEP = 0xfa, ORDER_TLS_FAILS = 0xf9, ORDER_IDLE = 0xf8 };
+enum order {
+	ORDER_CUT = 0xff,
+	ORDER_TIME = 0xfe,
+	ORDER_EOF = 0xfd,
+	ORDER_ABORT = 0xfc,
+	ORDER_CLEAR = 0xfb,
+	ORDER_KEEP = 0xfa,
+	ORDER_TLS_FAILS = 0xf9,
+	ORDER_IDLE = 0xf8
+};
 
-static const struct psmtp_client_rcpt rcpts[RCPTS] = { { .address = TEXT("a@b.test"), .notify = PSMTP_NOTIFY_FAILURE,
-	.orcpt_type = TEXT("rfc822"), .orcpt = TEXT("x+y@b.test") }, { .address = TEXT("\"late one\"@b.test") },
-	{ .address = TEXT("c@[192.0.2.1]") } };
+static const struct psmtp_client_rcpt rcpts[RCPTS] = { { .address = TEXT("a@b.test"),
+							 .notify = PSMTP_NOTIFY_FAILURE,
+							 .orcpt_type = TEXT("rfc822"),
+							 .orcpt = TEXT("x+y@b.test") },
+						       { .address = TEXT("\"late one\"@b.test") },
+						       { .address = TEXT("c@[192.0.2.1]") } };
 static char large[80000]; /* three chunks, more than the output holds */
-static const struct psmtp_view bodies[] = { TEXT("Subject: x\r\n\r\n.\r\n..\r\nbody\r\n"), TEXT("no end"),
-	{ large, sizeof large }, TEXT(""), TEXT(".\r\n.\n\rMAIL FROM:<x@y>\r\n\r"), TEXT("\xe4\r\n") };
+static const struct psmtp_view bodies[] = {
+	TEXT("Subject: x\r\n\r\n.\r\n..\r\nbody\r\n"), TEXT("no end"),  { large, sizeof large }, TEXT(""),
+	TEXT(".\r\n.\n\rMAIL FROM:<x@y>\r\n\r"),       TEXT("\xe4\r\n")
+};
 
 struct session {
 	struct psmtp_client *c;
@@ -49,8 +65,10 @@ static void check_clear(struct session *t, const char *p, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		memmove(t->tail, t->tail + 1, sizeof t->tail - 1);
 		t->tail[sizeof t->tail - 1] = p[i];
-		assert(memcmp(t->tail + sizeof t->tail - 5, "MAIL ", 5) && memcmp(t->tail + sizeof t->tail - 5, "AUTH ", 5) &&
-			memcmp(t->tail + sizeof t->tail - 5, "RCPT ", 5) && memcmp(t->tail + sizeof t->tail - 4, "BDAT", 4));
+		assert(memcmp(t->tail + sizeof t->tail - 5, "MAIL ", 5) &&
+		       memcmp(t->tail + sizeof t->tail - 5, "AUTH ", 5) &&
+		       memcmp(t->tail + sizeof t->tail - 5, "RCPT ", 5) &&
+		       memcmp(t->tail + sizeof t->tail - 4, "BDAT", 4));
 	}
 }
 
@@ -90,9 +108,14 @@ static void unmarked(const struct session *t, struct psmtp_view v)
 
 static void begin(struct session *t)
 {
-	struct psmtp_client_message m = { .sender = TEXT("s@a.test"), .rcpts = rcpts, .rcpt_count = 1 + t->message % RCPTS,
-		.has_8bit = t->message & 16, .has_utf8 = t->message & 32, .binary = t->message & 64, .ret = PSMTP_RET_HDRS,
-		.envid = TEXT("id=1") };
+	struct psmtp_client_message m = { .sender = TEXT("s@a.test"),
+					  .rcpts = rcpts,
+					  .rcpt_count = 1 + t->message % RCPTS,
+					  .has_8bit = t->message & 16,
+					  .has_utf8 = t->message & 32,
+					  .binary = t->message & 64,
+					  .ret = PSMTP_RET_HDRS,
+					  .envid = TEXT("id=1") };
 
 	if (t->message & 128)
 		m.sender = (struct psmtp_view){ "", 0 };
@@ -141,7 +164,8 @@ static void shake_hands(struct session *t)
 		return;
 	t->epoch = 2;
 	psmtp_client_get_facts(t->c, &now);
-	assert(t->memory.fail_at || (now.tls && !now.ehlo && !now.auth.n && !now.hello.n && !now.size_limit && !now.starttls));
+	assert(t->memory.fail_at ||
+	       (now.tls && !now.ehlo && !now.auth.n && !now.hello.n && !now.size_limit && !now.starttls));
 }
 
 static void tell(struct session *t, const struct psmtp_client_event *e)
@@ -159,23 +183,16 @@ static void tell(struct session *t, const struct psmtp_client_event *e)
 		assert(t->epoch == 1 && t->o.tls != PSMTP_CLIENT_TLS_NONE && !t->handshake);
 		t->handshake = true;
 		break;
-	case PSMTP_CLIENT_TLS_REFUSED:
-		assert(t->o.tls == PSMTP_CLIENT_TLS_MAY && e->reason);
-		break;
+	case PSMTP_CLIENT_TLS_REFUSED: assert(t->o.tls == PSMTP_CLIENT_TLS_MAY && e->reason); break;
 	case PSMTP_CLIENT_AUTH:
 		assert(t->o.auth_mechanism.n && (t->epoch == 2 || t->o.auth_in_clear));
 		turn = t->message + t->events;
-		psmtp_client_auth_answer(t->c, (struct psmtp_view){ "\0user\0pass", turn % 3 ? 10 : 0 }, turn % 7 == 6, t->now);
+		psmtp_client_auth_answer(t->c, (struct psmtp_view){ "\0user\0pass", turn % 3 ? 10 : 0 }, turn % 7 == 6,
+					 t->now);
 		break;
-	case PSMTP_CLIENT_RCPT:
-		assert(e->rcpt_index < 1 + t->message % RCPTS);
-		break;
-	case PSMTP_CLIENT_BODY:
-		t->writing = true;
-		break;
-	case PSMTP_CLIENT_RESULT:
-		result(t, e);
-		break;
+	case PSMTP_CLIENT_RCPT: assert(e->rcpt_index < 1 + t->message % RCPTS); break;
+	case PSMTP_CLIENT_BODY: t->writing = true; break;
+	case PSMTP_CLIENT_RESULT: result(t, e); break;
 	case PSMTP_CLIENT_DONE:
 		assert(t->results == (1u << (1 + t->message % RCPTS)) - 1);
 		t->settled = true;
@@ -186,9 +203,7 @@ static void tell(struct session *t, const struct psmtp_client_event *e)
 		t->failed = true;
 		t->writing = false;
 		break;
-	case PSMTP_CLIENT_CLOSE:
-		t->closed = true;
-		break;
+	case PSMTP_CLIENT_CLOSE: t->closed = true; break;
 	}
 }
 
@@ -227,7 +242,8 @@ static void feed(struct session *t)
 	input_take(&t->rest, n);
 	while (at < n && !t->closed) { /* octets that came in clear stay octets that came in clear */
 		bool marked = memchr(piece + at, 'J', n - at) != NULL;
-		size_t took = psmtp_client_feed(t->c, t->epoch == 2 && marked ? 1 : t->epoch, piece + at, n - at, t->now);
+		size_t took =
+			psmtp_client_feed(t->c, t->epoch == 2 && marked ? 1 : t->epoch, piece + at, n - at, t->now);
 		unsigned before = t->events;
 
 		assert(took <= n - at);
@@ -270,9 +286,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		large[sizeof large - 1 - i] = "body\r\n..\r"[i % 9];
 	t.message = input_byte(&in);
 	t.memory.fail_at = input_byte(&in);
-	t.o = (struct psmtp_client_options){ .hello = TEXT("client.test"), .lmtp = first & 4, .tls = 1 + first % 4,
-		.no_pipelining = first & 8, .no_chunking = first & 16, .auth_in_clear = first & 32, .reply_limit = 2000,
-		.reply_lines = second & 1 ? 3 : 0, .auth_mechanism = { second & 2 ? "PLAIN" : "LOGIN", second & 4 ? 5 : 0 } };
+	t.o = (struct psmtp_client_options){ .hello = TEXT("client.test"),
+					     .lmtp = first & 4,
+					     .tls = 1 + first % 4,
+					     .no_pipelining = first & 8,
+					     .no_chunking = first & 16,
+					     .auth_in_clear = first & 32,
+					     .reply_limit = 2000,
+					     .reply_lines = second & 1 ? 3 : 0,
+					     .auth_mechanism = { second & 2 ? "PLAIN" : "LOGIN", second & 4 ? 5 : 0 } };
 	t.owed = t.o.tls == PSMTP_CLIENT_TLS_MUST || t.o.tls == PSMTP_CLIENT_TLS_IMPLICIT;
 	t.rest = in;
 	t.c = psmtp_client_new(&t.o, &memory, t.now);

@@ -1,7 +1,7 @@
 /* control.c - request lines on the control socket of a live queue.
  *
- * Input: lines; an octet 0xff lets time pass (super does not answer), 0xfe ends our side.  Over a real unix socket, with
- * three messages in the queue.
+ * Input: lines; an octet 0xff lets time pass (super does not answer), 0xfe ends our side.  Over a real unix socket,
+ * with three messages in the queue.
  *
  * Judged: every line of an answer is a JSON object; every request line has one line with "ok" at most, and exactly one
  * while the connection stands; the queue serves a good request afterwards.
@@ -103,7 +103,8 @@ static void hang_up(struct talk *t)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	static const struct submit mail[] = { { .sender = "s@a.test", .rcpts = { "x@relay.test", "y@relay.test" } },
-		{ .sender = "", .rcpts = { "\xff\"@dead.test" } }, { .sender = "s@a.test", .rcpts = { "z@dead.test" } } };
+					      { .sender = "", .rcpts = { "\xff\"@dead.test" } },
+					      { .sender = "s@a.test", .rcpts = { "z@dead.test" } } };
 	struct input in = { data, n < INPUT_MAX ? n : INPUT_MAX };
 	struct sockaddr_un at;
 	int fd = listening(&at);

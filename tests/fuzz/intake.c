@@ -3,8 +3,8 @@
  * Input: orders (enum order), each with its arguments.  The whole queue runs in one thread on the memory spool
  * (tests/unit/queue/harness.h).
  *
- * Judged: a submission is answered once at most; what is answered OK is in the spool or was settled; a frame that breaks
- * the rules ends the channel and nothing else: another receive is served as before.
+ * Judged: a submission is answered once at most; what is answered OK is in the spool or was settled; a frame that
+ * breaks the rules ends the channel and nothing else: another receive is served as before.
  */
 #include "input.h"
 
@@ -17,8 +17,22 @@
 #define TEXT_LIMIT 90 /* of what the harness keeps in its own small arrays */
 #define RAW_LIMIT  120
 
-enum order { DO_BEGIN = 0, DO_BYTES, DO_SUBMIT, DO_ABORT, DO_RAW, DO_RUN, DO_PASS, DO_RECEIVE, DO_OUTCOME, DO_RAW_OUTCOME,
-	DO_PEER, DO_CREDIT, DO_HANG_UP, DO_END };
+enum order {
+	DO_BEGIN = 0,
+	DO_BYTES,
+	DO_SUBMIT,
+	DO_ABORT,
+	DO_RAW,
+	DO_RUN,
+	DO_PASS,
+	DO_RECEIVE,
+	DO_OUTCOME,
+	DO_RAW_OUTCOME,
+	DO_PEER,
+	DO_CREDIT,
+	DO_HANG_UP,
+	DO_END
+};
 
 static void begin(struct harness *h, struct input *in)
 {
@@ -41,8 +55,12 @@ static bool submit_one(struct harness *h, struct input *in)
 {
 	static const char *const domains[] = { "relay.test", "sink.test", "local.test", "elsewhere.test" };
 	unsigned options = input_byte(in);
-	struct wire_BODY_SUBMIT m = { .stream = input_byte(in) % STREAMS, .prefix = VIEW("Received: by us\r\n"),
-		.sender = VIEW("s@a.test"), .ret = (uint8_t)(options & 3), .session = 77, .flags = options >> 2 };
+	struct wire_BODY_SUBMIT m = { .stream = input_byte(in) % STREAMS,
+				      .prefix = VIEW("Received: by us\r\n"),
+				      .sender = VIEW("s@a.test"),
+				      .ret = (uint8_t)(options & 3),
+				      .session = 77,
+				      .flags = options >> 2 };
 	struct buf list;
 
 	buf_init(&list, &alloc_libc, 1 << 20);
@@ -93,8 +111,10 @@ static void outcome(struct harness *h, struct input *in)
 	buf_init(&list, &alloc_libc, 1 << 20);
 	for (uint32_t i = 0; i < g->n + (options == 255); i++) {
 		unsigned kind = input_byte(in);
-		struct wire_result r = { .kind = (uint8_t)(kind % 5), .code = (uint16_t)(kind & 8 ? 550 : kind * 7),
-			.enhanced = { (uint16_t)(kind & 7), 1, (uint16_t)(kind * 300) }, .local = kind & 128 };
+		struct wire_result r = { .kind = (uint8_t)(kind % 5),
+					 .code = (uint16_t)(kind & 8 ? 550 : kind * 7),
+					 .enhanced = { (uint16_t)(kind & 7), 1, (uint16_t)(kind * 300) },
+					 .local = kind & 128 };
 
 		r.text = kind & 16 ? input_text(in) : VIEW("their words");
 		r.remote = kind & 32 ? input_text(in) : VIEW("next.test[192.0.2.1]:25");
@@ -157,7 +177,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		case DO_SUBMIT: submits += submit_one(h, &in); break;
 		case DO_ABORT:
 			if (h->receive)
-				wire_send_BODY_ABORT(h->receive, &(struct wire_BODY_ABORT){ .stream = input_byte(&in) % STREAMS });
+				wire_send_BODY_ABORT(h->receive,
+						     &(struct wire_BODY_ABORT){ .stream = input_byte(&in) % STREAMS });
 			break;
 		case DO_RAW: {
 			uint32_t type = 1 + input_byte(&in) % (WIRE_END + 2);
@@ -182,13 +203,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		case DO_PEER: peer(h, input_byte(&in)); break;
 		case DO_CREDIT:
 			if (h->send.channel)
-				wire_send_DELIVER_CREDIT(h->send.channel,
-					&(struct wire_DELIVER_CREDIT){ .stream = input_byte(&in), .bytes = input_u16(&in) << 16 });
+				wire_send_DELIVER_CREDIT(h->send.channel, &(struct wire_DELIVER_CREDIT){
+										  .stream = input_byte(&in),
+										  .bytes = input_u16(&in) << 16 });
 			break;
 		case DO_HANG_UP:
-		case DO_END:
-			peer(h, 0);
-			break;
+		case DO_END: peer(h, 0); break;
 		}
 	}
 	harness_run(h);

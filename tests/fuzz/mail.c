@@ -11,7 +11,7 @@
 #include "smtp/body.h"
 #include "smtp/internal.h"
 
-#define RCPTS    3
+#define RCPTS         3
 #define LINE_MAX_MAIL 998 /* RFC 5322 2.1.1, without CRLF */
 
 static void scan(struct view message, unsigned seed)
@@ -44,9 +44,14 @@ static void check_text(struct view v, bool eight)
 
 static void received(struct input *in, unsigned options)
 {
-	struct mail_received r = { .hello = input_text(in), .address = input_text(in), .by = VIEW("mx.test"),
-		.with = VIEW("ESMTPS"), .id = VIEW("0123"), .recipient = input_text(in), .wall_ms = 1795516081000,
-		.utf8 = options & 1 };
+	struct mail_received r = { .hello = input_text(in),
+				   .address = input_text(in),
+				   .by = VIEW("mx.test"),
+				   .with = VIEW("ESMTPS"),
+				   .id = VIEW("0123"),
+				   .recipient = input_text(in),
+				   .wall_ms = 1795516081000,
+				   .utf8 = options & 1 };
 	struct buf out;
 	struct view v;
 
@@ -69,10 +74,19 @@ static void received(struct input *in, unsigned options)
 static void report(struct input *in, unsigned options, struct view original)
 {
 	struct mail_dsn_rcpt rcpts[RCPTS];
-	struct mail_dsn d = { .action = 1 + options % 4, .host = VIEW("mx.test"), .sender = input_text(in),
-		.envid = input_text(in), .id = 7, .nonce = 99, .arrival = 1795516081000, .now = 1795516081000,
-		.utf8 = options & 4, .rcpts = rcpts, .n = 1 + options / 16 % RCPTS, .original = original,
-		.whole = options & 8 };
+	struct mail_dsn d = { .action = 1 + options % 4,
+			      .host = VIEW("mx.test"),
+			      .sender = input_text(in),
+			      .envid = input_text(in),
+			      .id = 7,
+			      .nonce = 99,
+			      .arrival = 1795516081000,
+			      .now = 1795516081000,
+			      .utf8 = options & 4,
+			      .rcpts = rcpts,
+			      .n = 1 + options / 16 % RCPTS,
+			      .original = original,
+			      .whole = options & 8 };
 	struct psmtp_scan before = { 0 }, after = { 0 };
 	struct buf out;
 	bool eight;
@@ -80,9 +94,13 @@ static void report(struct input *in, unsigned options, struct view original)
 	for (size_t i = 0; i < d.n; i++) {
 		unsigned more = input_byte(in);
 
-		rcpts[i] = (struct mail_dsn_rcpt){ .address = input_text(in), .action = d.action, .local = more & 1,
-			.status = { 5, 1, (uint16_t)(more / 2 % 16) }, .code = more & 4 ? 550 : 0, .last_attempt = 1795516081000,
-			.retry_until = 1795516081000 };
+		rcpts[i] = (struct mail_dsn_rcpt){ .address = input_text(in),
+						   .action = d.action,
+						   .local = more & 1,
+						   .status = { 5, 1, (uint16_t)(more / 2 % 16) },
+						   .code = more & 4 ? 550 : 0,
+						   .last_attempt = 1795516081000,
+						   .retry_until = 1795516081000 };
 		rcpts[i].remote = input_text(in);
 		rcpts[i].text = input_text(in);
 		if (more & 8) {

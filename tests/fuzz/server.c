@@ -3,21 +3,29 @@
  * Input: HEAD octets (options, switches, the request of memory that fails, seeds of verdicts), then what the client
  * says.  Octets from 0xf8 on are orders to the driver (enum order); they stand in no UTF-8 text.
  *
- * Judged: every line of output is a reply; 354 only for recipients that were accepted; "Message accepted" only for a yes
- * to BODY_END; no question out of its order; nothing said in epoch 1 appears in epoch 2; every wait has a deadline; every
- * session can be closed; no memory is left.  What is said in epoch 1 is marked: its j are made J, and those of epoch 2
- * are made k (no word of SMTP holds either).
+ * Judged: every line of output is a reply; 354 only for recipients that were accepted; "Message accepted" only for a
+ * yes to BODY_END; no question out of its order; nothing said in epoch 1 appears in epoch 2; every wait has a deadline;
+ * every session can be closed; no memory is left.  What is said in epoch 1 is marked: its j are made J, and those of
+ * epoch 2 are made k (no word of SMTP holds either).
  */
 #include "input.h"
 
 #include <psmtp.h>
 
-#define VERDICTS   8
-#define EVENTS_MAX 200000 /* of one input: more is a loop */
+#define VERDICTS       8
+#define EVENTS_MAX     200000 /* of one input: more is a loop */
 #define LINE_MAX_REPLY 512u
 
-enum order { ORDER_CUT = 0xff, ORDER_TIME = 0xfe, ORDER_EOF = 0xfd, ORDER_SHUTDOWN = 0xfc, ORDER_CLEAR = 0xfb,
-	ORDER_KEEP = 0xfa, ORDER_TLS_FAILS = 0xf9, ORDER_IDLE = 0xf8 };
+enum order {
+	ORDER_CUT = 0xff,
+	ORDER_TIME = 0xfe,
+	ORDER_EOF = 0xfd,
+	ORDER_SHUTDOWN = 0xfc,
+	ORDER_CLEAR = 0xfb,
+	ORDER_KEEP = 0xfa,
+	ORDER_TLS_FAILS = 0xf9,
+	ORDER_IDLE = 0xf8
+};
 
 struct session {
 	struct psmtp_server *s;
@@ -116,13 +124,9 @@ static void check_question(struct session *t, const struct psmtp_server_event *e
 	bool lenient = t->epoch == 2 && t->o.switches & PSMTP_SWITCH_EHLO_AFTER_TLS_OPTIONAL;
 
 	switch (e->type) {
-	case PSMTP_SERVER_STARTTLS:
-		assert(t->epoch == 1 && t->hello && !t->mail && t->o.tls != PSMTP_TLS_NONE);
-		break;
+	case PSMTP_SERVER_STARTTLS: assert(t->epoch == 1 && t->hello && !t->mail && t->o.tls != PSMTP_TLS_NONE); break;
 	case PSMTP_SERVER_AUTH:
-	case PSMTP_SERVER_AUTH_DATA:
-		assert(t->o.auth.n && (t->epoch == 2 || t->o.auth_in_clear) && !t->mail);
-		break;
+	case PSMTP_SERVER_AUTH_DATA: assert(t->o.auth.n && (t->epoch == 2 || t->o.auth_in_clear) && !t->mail); break;
 	case PSMTP_SERVER_MAIL:
 		assert((t->hello || lenient) && !t->mail && (t->epoch == 2 || t->o.tls != PSMTP_TLS_REQUIRED));
 		unmarked(t, e->mail->sender.text);
@@ -131,14 +135,11 @@ static void check_question(struct session *t, const struct psmtp_server_event *e
 		assert(t->mail && !t->body && e->rcpt_index == t->rcpts && e->rcpt_count == t->rcpts);
 		unmarked(t, e->rcpt->recipient.text);
 		break;
-	case PSMTP_SERVER_BODY_BEGIN:
-		assert(t->mail && !t->body && t->rcpts);
-		break;
+	case PSMTP_SERVER_BODY_BEGIN: assert(t->mail && !t->body && t->rcpts); break;
 	case PSMTP_SERVER_BODY_END:
 		assert(t->mail && t->body && e->rcpt_count == t->rcpts && e->rcpt_index < t->rcpts);
 		break;
-	default:
-		unmarked(t, e->hello);
+	default: unmarked(t, e->hello);
 	}
 }
 
@@ -169,8 +170,7 @@ static void note(struct session *t, const struct psmtp_server_event *e, bool yes
 		if (!t->o.lmtp || e->rcpt_index + 1 == t->rcpts)
 			t->mail = t->body = false;
 		break;
-	default:
-		break;
+	default: break;
 	}
 }
 
@@ -189,8 +189,11 @@ static void answer(struct session *t, struct psmtp_server_event e)
 	else if (say % 8 >= 5)
 		v = (struct psmtp_verdict){ .kind = say % 8 == 5 ? PSMTP_NO_TEMPORARY : PSMTP_NO_PERMANENT };
 	if (v.kind != PSMTP_YES && v.kind != PSMTP_CHALLENGE && say & 64)
-		v.reply = (struct psmtp_reply){ .code = say & 32 ? 421 : say % 8 == 5 ? 450 : 554, .close = say & 128,
-			.text = { "own\nwords \1\377", 12 } };
+		v.reply = (struct psmtp_reply){ .code = say & 32       ? 421
+							: say % 8 == 5 ? 450
+								       : 554,
+						.close = say & 128,
+						.text = { "own\nwords \1\377", 12 } };
 	if (say & 8) { /* a verdict that cannot be changes nothing */
 		struct psmtp_verdict wrong = { .kind = PSMTP_YES, .reply = { .code = 550 } };
 
@@ -238,8 +241,7 @@ static void tell(struct session *t, const struct psmtp_server_event *e)
 		assert(!t->closed && e->reason);
 		t->closed = true;
 		break;
-	default:
-		answer(t, *e);
+	default: answer(t, *e);
 	}
 }
 
@@ -342,12 +344,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 
 	t.memory.fail_at = input_byte(&in);
 	memcpy(t.verdicts, input_take(&in, VERDICTS).p, n >= 3 + VERDICTS ? VERDICTS : 0);
-	t.o = (struct psmtp_server_options){ .hostname = { "mx.test", 7 }, .lmtp = first & 8, .switches = first >> 4 & 3,
-		.tls = PSMTP_TLS_NONE + first % 5, .bare = second & 1 ? PSMTP_BARE_NORMALISE : PSMTP_BARE_REJECT,
-		.binarymime = second & 2, .no_chunking = second & 4, .no_smtputf8 = second & 8, .no_dsn = second & 16,
-		.auth = { "PLAIN LOGIN", second & 32 ? 11 : 0 }, .auth_in_clear = second & 64,
-		.size_limit = second & 128 ? 200 : 100000, .rcpt_limit = 3, .mail_limit = first & 64 ? 2 : 0,
-		.error_limit = first & 128 ? 3 : 0 };
+	t.o = (struct psmtp_server_options){ .hostname = { "mx.test", 7 },
+					     .lmtp = first & 8,
+					     .switches = first >> 4 & 3,
+					     .tls = PSMTP_TLS_NONE + first % 5,
+					     .bare = second & 1 ? PSMTP_BARE_NORMALISE : PSMTP_BARE_REJECT,
+					     .binarymime = second & 2,
+					     .no_chunking = second & 4,
+					     .no_smtputf8 = second & 8,
+					     .no_dsn = second & 16,
+					     .auth = { "PLAIN LOGIN", second & 32 ? 11 : 0 },
+					     .auth_in_clear = second & 64,
+					     .size_limit = second & 128 ? 200 : 100000,
+					     .rcpt_limit = 3,
+					     .mail_limit = first & 64 ? 2 : 0,
+					     .error_limit = first & 128 ? 3 : 0 };
 	t.rest = in;
 	t.s = psmtp_server_new(&t.o, &memory, t.now);
 	if (t.s) {

@@ -1,11 +1,11 @@
 /* spool.c - the disk image is the input: what a start makes of segments that hold anything.
  *
- * Input: options, then segments with records (see build).  A record is sealed with a right checksum unless the input says
- * otherwise, so that what is tried is recovery and not CRC-32C.  The index is missing, is somebody's octets, or was made
- * by an earlier start from a part of the segments.  The spool is stepped, on a directory in memory.
+ * Input: options, then segments with records (see build).  A record is sealed with a right checksum unless the input
+ * says otherwise, so that what is tried is recovery and not CRC-32C.  The index is missing, is somebody's octets, or
+ * was made by an earlier start from a part of the segments.  The spool is stepped, on a directory in memory.
  *
- * Judged: a start never fails; what it lists can be read or is called damaged; a message accepted then is there after the
- * next start and after a rebuild; one that was settled does not come back.
+ * Judged: a start never fails; what it lists can be read or is called damaged; a message accepted then is there after
+ * the next start and after a rebuild; one that was settled does not come back.
  */
 #include "input.h"
 
@@ -20,14 +20,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SEGMENTS_MAX  4
-#define RECORDS_MAX   24
-#define IMAGE_MAX     20480 /* of a segment: a scan for what is behind damage looks at each octet */
-#define RECORD_ROOM   4096  /* more than the largest record of the input takes */
-#define LIST_MAX      600
-#define STEPS_MAX     100000
-#define HEAD_BYTES    60u   /* of segment.c: magic, fields, checksum */
-#define HEAD_SECOND   2048u
+#define SEGMENTS_MAX 4
+#define RECORDS_MAX  24
+#define IMAGE_MAX    20480 /* of a segment: a scan for what is behind damage looks at each octet */
+#define RECORD_ROOM  4096  /* more than the largest record of the input takes */
+#define LIST_MAX     600
+#define STEPS_MAX    100000
+#define HEAD_BYTES   60u /* of segment.c: magic, fields, checksum */
+#define HEAD_SECOND  2048u
 
 enum { NO_INDEX = 1, BAD_INDEX = 2, OLD_INDEX = 4, ORDER_REBUILD = 8, BODY_FILES = 16, REBUILD_AFTER = 32 };
 enum { BREAK_CRC = 1, BREAK_CUT = 2, BREAK_GENERATION = 3, BREAK_ZERO = 4 };
@@ -93,7 +93,8 @@ static void prepare(void)
 	char path[100];
 
 	if (!root[0]) {
-		snprintf(root, sizeof root, "%s/spool-fuzz-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+		snprintf(root, sizeof root, "%s/spool-fuzz-XXXXXX",
+			 access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
 		assert(mkdtemp(root));
 		atexit(remove_root);
 	}
@@ -127,9 +128,13 @@ static size_t put_payload(struct input *in, unsigned type, unsigned char *to)
 		m.id = 1000 + input_byte(in);
 		m.n = 1 + options % 4;
 		for (uint32_t i = 0; i < m.n; i++) {
-			struct spool_envelope e = { .slot = options & 4 ? input_byte(in) : i, .due = input_u16(in), .created = 1000,
-				.expires = 900000, .held = options & 8, .dest = options & 16 ? input_text(in) : VIEW("d"),
-				.data = VIEW("data") };
+			struct spool_envelope e = { .slot = options & 4 ? input_byte(in) : i,
+						    .due = input_u16(in),
+						    .created = 1000,
+						    .expires = 900000,
+						    .held = options & 8,
+						    .dest = options & 16 ? input_text(in) : VIEW("d"),
+						    .data = VIEW("data") };
 
 			end = record_put_envelope(end, &e);
 		}
@@ -160,18 +165,19 @@ static size_t put_payload(struct input *in, unsigned type, unsigned char *to)
 		items = options % 8;
 		record_put_list(to, input_u16(in), items);
 		for (uint32_t i = 0; i < items; i++)
-			record_put_item(to + RECORD_LIST_FIXED + RECORD_LIST_ITEM * i, 0, 1000 + input_byte(in), options & 16 ? i : 0);
+			record_put_item(to + RECORD_LIST_FIXED + RECORD_LIST_ITEM * i, 0, 1000 + input_byte(in),
+					options & 16 ? i : 0);
 		return RECORD_LIST_FIXED + RECORD_LIST_ITEM * (options & 32 ? items / 2 : items);
-	default:
-		record_put_range(to, input_byte(in), input_byte(in));
-		return RECORD_RANGE;
+	default: record_put_range(to, input_byte(in), input_byte(in)); return RECORD_RANGE;
 	}
 }
 
 static size_t put_record(struct input *in, unsigned char *image, size_t at, uint64_t generation, uint64_t *sequence)
 {
 	unsigned kind = input_byte(in), how = input_byte(in);
-	struct record r = { .type = kind % 11, .flags = kind & 128 ? RECORD_MORE : 0, .generation = generation, .offset = at };
+	struct record r = {
+		.type = kind % 11, .flags = kind & 128 ? RECORD_MORE : 0, .generation = generation, .offset = at
+	};
 	size_t n = put_payload(in, r.type, image + at + RECORD_HEADER);
 	uint64_t size;
 
@@ -211,7 +217,8 @@ static bool build(struct input *in, unsigned number, uint64_t *sequence)
 {
 	static unsigned char image[IMAGE_MAX + RECORD_ROOM];
 	unsigned how = input_byte(in), records = input_byte(in) % RECORDS_MAX;
-	uint64_t generation = how & 16 ? input_byte(in) : number, previous = *sequence + (how & 32 ? input_byte(in) : 0);
+	uint64_t generation = how & 16 ? input_byte(in) : number,
+		 previous = *sequence + (how & 32 ? input_byte(in) : 0);
 	size_t at = SEGMENT_HEAD, length = IMAGE_MAX;
 	char name[40];
 
@@ -230,7 +237,11 @@ static bool build(struct input *in, unsigned number, uint64_t *sequence)
 
 /* ---- a life of the spool ---- */
 
-struct entry { spool_id id; uint32_t slot; bool held; };
+struct entry {
+	spool_id id;
+	uint32_t slot;
+	bool held;
+};
 struct seen {
 	struct spool *spool;
 	bool done;
@@ -304,7 +315,9 @@ static void use(struct seen *s)
 
 static spool_id accept_one(struct seen *s)
 {
-	struct spool_envelope e = { .dest = VIEW("new"), .due = 100, .created = 1000, .expires = 900000, .data = VIEW("x") };
+	struct spool_envelope e = {
+		.dest = VIEW("new"), .due = 100, .created = 1000, .expires = 900000, .data = VIEW("x")
+	};
 	struct spool_body *b = spool_body_begin(s->spool, 10);
 
 	assert(b && spool_body_write(b, "0123456789", 10) == SPOOL_OK);
@@ -330,8 +343,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	static struct seen s;
 	struct input in = { data, n };
 	struct env env = env_real;
-	const struct spool_options o = { .path = root, .env = &env, .segment_size = IMAGE_MAX, .body_file_size = 8192,
-		.min_free = 1 };
+	const struct spool_options o = {
+		.path = root, .env = &env, .segment_size = IMAGE_MAX, .body_file_size = 8192, .min_free = 1
+	};
 	unsigned options = input_byte(&in), number = 1;
 	uint64_t sequence = 0;
 	struct spool_recovery found;

@@ -7,36 +7,36 @@
 #include "base/buf.h"
 #include "wire/wire.h"
 
-#define LIST(id, kind)                                                                                                 \
-	static void list_##id(struct view v)                                                                           \
-	{                                                                                                              \
-		struct view whole = v;                                                                                 \
-		struct kind item;                                                                                      \
-		struct buf out;                                                                                        \
-		int next;                                                                                              \
-                                                                                                                       \
-		buf_init(&out, &alloc_libc, 1 << 22);                                                                  \
-		while ((next = kind##_next(&v, &item)) == 1)                                                           \
-			assert(kind##_add(&out, &item));                                                               \
-		assert(next == 0 || next == -1);                                                                       \
-		assert(buf_len(&out) <= whole.n && (next == -1 || view_eq(buf_view(&out), whole)));                     \
-		buf_free(&out);                                                                                        \
+#define LIST(id, kind)                                                                              \
+	static void list_##id(struct view v)                                                        \
+	{                                                                                           \
+		struct view whole = v;                                                              \
+		struct kind item;                                                                   \
+		struct buf out;                                                                     \
+		int next;                                                                           \
+                                                                                                    \
+		buf_init(&out, &alloc_libc, 1 << 22);                                               \
+		while ((next = kind##_next(&v, &item)) == 1)                                        \
+			assert(kind##_add(&out, &item));                                            \
+		assert(next == 0 || next == -1);                                                    \
+		assert(buf_len(&out) <= whole.n && (next == -1 || view_eq(buf_view(&out), whole))); \
+		buf_free(&out);                                                                     \
 	}
 LIST(rcpts, wire_rcpt)
 LIST(results, wire_result)
 LIST(records, wire_record)
 
-#define MESSAGE(id, from, to, fd, fields)                                                                              \
-	static void frame_##id(struct view v)                                                                          \
-	{                                                                                                              \
-		struct wire_##id m;                                                                                    \
-		struct buf out;                                                                                        \
-                                                                                                                       \
-		if (wire_read_##id(v, &m))                                                                             \
-			return;                                                                                        \
-		buf_init(&out, &alloc_libc, 1 << 22);                                                                  \
-		assert(wire_put_##id(&out, &m) && view_eq(buf_view(&out), v));                                         \
-		buf_free(&out);                                                                                        \
+#define MESSAGE(id, from, to, fd, fields)                                      \
+	static void frame_##id(struct view v)                                  \
+	{                                                                      \
+		struct wire_##id m;                                            \
+		struct buf out;                                                \
+                                                                               \
+		if (wire_read_##id(v, &m))                                     \
+			return;                                                \
+		buf_init(&out, &alloc_libc, 1 << 22);                          \
+		assert(wire_put_##id(&out, &m) && view_eq(buf_view(&out), v)); \
+		buf_free(&out);                                                \
 	}
 #include "wire/messages.def"
 

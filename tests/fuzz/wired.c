@@ -10,13 +10,17 @@
 #include <psmtp.h>
 
 #define EVENTS_MAX 500000
-#define RCPTS 3
-#define TEXT(literal) { "" literal, sizeof(literal) - 1 }
+#define RCPTS      3
+#define TEXT(literal)                           \
+	{                                       \
+		"" literal, sizeof(literal) - 1 \
+	}
 
 enum { LMTP = 1, NO_CHUNKING = 2, NO_PIPELINING = 4, BINARY = 8, NORMALISE = 16 };
 
-static const struct psmtp_client_rcpt rcpts[RCPTS] = { { .address = TEXT("r@b.test") }, { .address = TEXT("s@b.test") },
-	{ .address = TEXT("\"t u\"@b.test") } };
+static const struct psmtp_client_rcpt rcpts[RCPTS] = { { .address = TEXT("r@b.test") },
+						       { .address = TEXT("s@b.test") },
+						       { .address = TEXT("\"t u\"@b.test") } };
 
 struct wire {
 	unsigned options, seed, epoch, events, verdicts;
@@ -90,7 +94,8 @@ static void server_event(struct wire *w, const struct psmtp_server_event *e)
 		yes = !(w->letter_verdicts & 64);
 		break;
 	case PSMTP_SERVER_RCPT: {
-		unsigned who = (unsigned)(e->rcpt->recipient.local.p[0] == '"' ? 2 : e->rcpt->recipient.local.p[0] - 'r');
+		unsigned who =
+			(unsigned)(e->rcpt->recipient.local.p[0] == '"' ? 2 : e->rcpt->recipient.local.p[0] - 'r');
 
 		yes = !(w->letter_verdicts & 1u << who);
 		if (yes) {
@@ -99,9 +104,7 @@ static void server_event(struct wire *w, const struct psmtp_server_event *e)
 		}
 		break;
 	}
-	case PSMTP_SERVER_BODY_BEGIN:
-		yes = !(w->letter_verdicts & 128);
-		break;
+	case PSMTP_SERVER_BODY_BEGIN: yes = !(w->letter_verdicts & 128); break;
 	case PSMTP_SERVER_BODY:
 		assert(e->body.n <= w->body_room - w->body_n);
 		memcpy(w->body + w->body_n, e->body.p, e->body.n);
@@ -116,9 +119,7 @@ static void server_event(struct wire *w, const struct psmtp_server_event *e)
 		else
 			w->kept = yes;
 		break;
-	case PSMTP_SERVER_TLS_START:
-		w->server_tls = true;
-		return;
+	case PSMTP_SERVER_TLS_START: w->server_tls = true; return;
 	case PSMTP_SERVER_CLOSE:
 		assert(strcmp(e->reason, "quit") == 0);
 		w->server_over = true;
@@ -126,18 +127,19 @@ static void server_event(struct wire *w, const struct psmtp_server_event *e)
 	case PSMTP_SERVER_RESET:
 	case PSMTP_SERVER_REJECTED:
 	case PSMTP_SERVER_AUTH:
-	case PSMTP_SERVER_AUTH_DATA:
-		return;
-	default:
-		break;
+	case PSMTP_SERVER_AUTH_DATA: return;
+	default: break;
 	}
 	verdict(w, yes);
 }
 
 static void client_ready(struct wire *w)
 {
-	struct psmtp_client_message m = { .sender = TEXT("s@a.test"), .rcpts = rcpts, .rcpt_count = RCPTS,
-		.ret = PSMTP_RET_FULL, .binary = w->options & BINARY };
+	struct psmtp_client_message m = { .sender = TEXT("s@a.test"),
+					  .rcpts = rcpts,
+					  .rcpt_count = RCPTS,
+					  .ret = PSMTP_RET_FULL,
+					  .binary = w->options & BINARY };
 	size_t n = input_u16(&w->letters);
 
 	if (!w->letters.n) {
@@ -166,15 +168,9 @@ static bool delivered(const struct wire *w, unsigned who)
 static void client_event(struct wire *w, const struct psmtp_client_event *e)
 {
 	switch (e->type) {
-	case PSMTP_CLIENT_READY:
-		client_ready(w);
-		break;
-	case PSMTP_CLIENT_TLS_START:
-		w->client_tls = true;
-		break;
-	case PSMTP_CLIENT_BODY:
-		w->writing = true;
-		break;
+	case PSMTP_CLIENT_READY: client_ready(w); break;
+	case PSMTP_CLIENT_TLS_START: w->client_tls = true; break;
+	case PSMTP_CLIENT_BODY: w->writing = true; break;
 	case PSMTP_CLIENT_RESULT:
 		assert(!(w->results & 1u << e->rcpt_index));
 		w->results |= 1u << e->rcpt_index;
@@ -184,13 +180,9 @@ static void client_event(struct wire *w, const struct psmtp_client_event *e)
 		assert(w->results == 7);
 		w->writing = false;
 		break;
-	case PSMTP_CLIENT_CLOSE:
-		w->client_over = true;
-		break;
-	case PSMTP_CLIENT_RCPT:
-		break;
-	default:
-		assert(!"refused, failed, or asked for AUTH");
+	case PSMTP_CLIENT_CLOSE: w->client_over = true; break;
+	case PSMTP_CLIENT_RCPT: break;
+	default: assert(!"refused, failed, or asked for AUTH");
 	}
 }
 
@@ -236,8 +228,8 @@ static bool carry(struct wire *w, bool up)
 	else
 		psmtp_server_sent(w->server, n, 0);
 	for (; used < n; drain(w))
-		used += up ? psmtp_server_feed(w->server, w->epoch, bytes + used, n - used, 0) :
-			psmtp_client_feed(w->client, w->epoch, bytes + used, n - used, 0);
+		used += up ? psmtp_server_feed(w->server, w->epoch, bytes + used, n - used, 0)
+			   : psmtp_client_feed(w->client, w->epoch, bytes + used, n - used, 0);
 	free(bytes);
 	return true;
 }
@@ -263,13 +255,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	struct psmtp_allocator memory = { input_resize, &w.memory };
 
 	w.options = options & BINARY ? options & ~(unsigned)NO_CHUNKING : options; /* else it could not be sent */
-	const struct psmtp_client_options co = { .hello = TEXT("client.test"), .tls = w.tls, .lmtp = w.options & LMTP,
-		.no_pipelining = w.options & NO_PIPELINING, .no_chunking = first & 4 };
-	const struct psmtp_server_options so = { .hostname = TEXT("server.test"), .lmtp = w.options & LMTP,
-		.tls = w.tls == PSMTP_CLIENT_TLS_NONE ? PSMTP_TLS_NONE : w.tls == PSMTP_CLIENT_TLS_IMPLICIT ?
-			PSMTP_TLS_IMPLICIT : w.tls == PSMTP_CLIENT_TLS_MAY ? PSMTP_TLS_STARTTLS : PSMTP_TLS_REQUIRED,
-		.no_chunking = w.options & NO_CHUNKING, .binarymime = w.options & BINARY, .error_limit = 10000,
-		.bare = w.options & NORMALISE ? PSMTP_BARE_NORMALISE : PSMTP_BARE_REJECT };
+	const struct psmtp_client_options co = { .hello = TEXT("client.test"),
+						 .tls = w.tls,
+						 .lmtp = w.options & LMTP,
+						 .no_pipelining = w.options & NO_PIPELINING,
+						 .no_chunking = first & 4 };
+	const struct psmtp_server_options so = { .hostname = TEXT("server.test"),
+						 .lmtp = w.options & LMTP,
+						 .tls = w.tls == PSMTP_CLIENT_TLS_NONE       ? PSMTP_TLS_NONE
+							: w.tls == PSMTP_CLIENT_TLS_IMPLICIT ? PSMTP_TLS_IMPLICIT
+							: w.tls == PSMTP_CLIENT_TLS_MAY      ? PSMTP_TLS_STARTTLS
+											     : PSMTP_TLS_REQUIRED,
+						 .no_chunking = w.options & NO_CHUNKING,
+						 .binarymime = w.options & BINARY,
+						 .error_limit = 10000,
+						 .bare = w.options & NORMALISE ? PSMTP_BARE_NORMALISE
+									       : PSMTP_BARE_REJECT };
 
 	if (co.no_chunking) {
 		if (w.options & BINARY)
