@@ -12,10 +12,12 @@ import re
 import socket
 import ssl
 import struct
+import threading
 import time
+import zlib
 
 import pytest
-from conftest import Postrider, Talk, wait_for
+from conftest import Postrider, Talk, free_port
 
 LIMIT = 20000
 CONFIG = '''
@@ -233,7 +235,6 @@ OTHERS = {  # listener -> cases in clear
 
 @pytest.fixture(scope="module")
 def judge(folder, certificate):
-    from conftest import free_port
     p = Postrider(folder, certificate, config=CONFIG, **{n: free_port() for n in LISTENERS})
     p.start()
     p.roles = p.pids()
@@ -449,7 +450,8 @@ def test_the_trace_forgets(judge):
 
 def test_errors_are_remembered_over_tls(judge):
     t = Talk(judge.values["few"])
-    t.say("EHLO c.test"), t.say("A"), t.say("B"), t.say("C") if False else None
+    for line in ("EHLO c.test", "A", "B"):
+        t.say(line)
     t.starttls()
     assert t.say("D").startswith("500") and t.say("NOOP").startswith("421 4.7.0")
 
@@ -517,8 +519,8 @@ def test_smuggling_at_every_split(judge, listener, end):
 @pytest.mark.parametrize("sent, kept", [(b"..\r\n...\r\n.x\r\n", b".\r\n..\r\nx\r\n"), (b"", b""), (b"\r\n", b"\r\n"), (b"x" * 9000 + b"\r\n", b"x" * 9000 + b"\r\n"), (bytes(range(1, 256)).replace(b"\r", b"").replace(b"\n", b"") + b"\r\n",) * 2,
                                         (b" \t\r\n  \r\n", b" \t\r\n  \r\n"), (b".\xff\r\n", b"\xff\r\n"), (b"From x\r\n>From y\r\n", b"From x\r\n>From y\r\n")], ids=range(8))
 @pytest.mark.parametrize("how", ["data", "bdat"])
-def test_bytes_are_kept(judge, how, sent, kept, request):
-    user = f"keep{abs(hash((sent, how))) % 10**9}"
+def test_bytes_are_kept(judge, how, sent, kept):
+    user = f"keep{zlib.crc32(sent)}{how}"
     box = judge.mailbox(user)
     head = b"Subject: k\r\n\r\n"
     data = head + sent + b".\r\n" if how == "data" else head + sent
@@ -619,7 +621,6 @@ def test_a_client_that_reads_late_gets_all(judge):
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.settimeout(10)
     sock.connect(("127.0.0.1", judge.port))
-    import threading
     sender = threading.Thread(target=put, args=(sock, b"NOOP\r\n" * 30000 + b"QUIT\r\n"), daemon=True)
     sender.start()
     time.sleep(0.3)
@@ -643,11 +644,10 @@ def test_half_closed_tls_client_gets_its_250(judge):
     t.say("EHLO c.test")
     t.starttls()
     put(t.sock, wire(E + M + R + "DATA|x|.|NOOP|"))
-    os.dup(t.sock.fileno())
     duplicate = socket.socket(fileno=os.dup(t.sock.fileno()))
     duplicate.shutdown(socket.SHUT_WR)
     got = replies(read_to_end(t.sock))
-    assert len(got) == 6 and got[-2].startswith("250 2.0.0 Message") or got[-1].startswith("250 2.0.0"), got
+    assert [g[:3] for g in got] == ["250", "250", "250", "354", "250", "250"] and "Accepted" in got[4], got
     duplicate.close()
 
 
@@ -676,4 +676,3 @@ def test_capabilities(judge):
 
 def test_zz_no_fault_was_logged(judge):
     assert not judge.events("fault") and not judge.events("frame_refused") and not judge.events("role_exited")
-    wait_for(lambda: "WARN" not in judge.log() or True, 1)
