@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <time.h>
 
 #define SEGMENT_SIZE_DEFAULT (64u * 1024 * 1024) /* 16,000 messages of 4 KiB: one rotation in some 0.1 s of full load */
 #define SEGMENT_SIZE_MIN (64u * 1024)            /* below this the headers and reserves would be the larger part */
@@ -87,9 +88,9 @@ static bool run_lane(struct spool *s, int l, struct job_list *jobs)
 struct lane_start { struct spool *spool; int lane; };
 
 /* The writer waits a moment for company (docs/decisions): a sync of 200 us is over before fifty senders have filled the next
- * batch, and at two syncs a turn most of them were spent on two or three messages.  Only when the last turn had company
+ * batch, and at two syncs a turn most of them were spent on two or three messages.  Only when the last turns had company
  * too, so that few senders never wait; and only while more keeps coming, so that all who wait for us end it at once. */
-#define COMPANY_LEAST  3u          /* jobs of the last turn */
+#define COMPANY_LEAST  3u          /* jobs of a turn, lately (a quarter of the memory goes with each turn) */
 #define COMPANY_ENOUGH 64u         /* more would not make it cheaper */
 #define COMPANY_GAP_NS 2000000u    /* so long without another, and nobody is on the way */
 #define COMPANY_WAITS  8u          /* wake-ups that brought something, at most: with the gap, 16 ms at the very worst */
@@ -133,6 +134,7 @@ static void lane_main(struct spool *s, int l)
 	pthread_mutex_lock(&s->lock);
 	for (;;) {
 		struct job_list jobs;
+		size_t n;
 		bool more;
 		while (!lane->jobs.head && !lane->more && !s->stop)
 			pthread_cond_wait(&lane->ready, &s->lock);
@@ -142,7 +144,8 @@ static void lane_main(struct spool *s, int l)
 			await_company(s, lane);
 		jobs = lane->jobs;
 		lane->jobs = (struct job_list){ 0 };
-		company = count_jobs(&jobs);
+		n = count_jobs(&jobs);
+		company = n > company ? n : company * 3 / 4;
 		pthread_mutex_unlock(&s->lock);
 		more = run_lane(s, l, &jobs);
 		pthread_mutex_lock(&s->lock);

@@ -113,12 +113,13 @@ relay                 {{ from = {{{relay_from}}} }}
 '''
 
     def __init__(self, folder, certificate, config=None, hostname="mx.sink.test", listener="", extra="", relay_from='"127.0.0.0/8"', user=USER,
-                 arguments=(), env=None, **more):
+                 arguments=(), env=None, wrapper=(), **more):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=folder))
         self.dir.chmod(0o755)
         self.port = free_port()
         self.user = user if os.geteuid() == 0 else None
         self.arguments, self.env = list(arguments), dict(os.environ, **(env or {}))
+        self.wrapper = list(wrapper)  # a command that starts it in its own place, such as strace -D
         self.process = None
         self.log_path = self.dir / "log"
         for part in ("chain", "key"):
@@ -142,14 +143,14 @@ relay                 {{ from = {{{relay_from}}} }}
             own(path, self.user)
         return Mailbox(path)
 
-    def command(self, *args):
+    def command(self, *args, wrapper=()):
         prefix = ["setpriv", f"--reuid={self.user}", "--regid=nogroup", "--clear-groups"] if self.user else []
-        return [*prefix, BINARY, *args]
+        return [*prefix, *wrapper, BINARY, *args]
 
     def start(self, ready=True):
         self.log_file = open(self.log_path, "ab")
         self.mark = self.log_file.tell()
-        self.process = subprocess.Popen(self.command("run", "-c", str(self.config_path), *self.arguments), stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen(self.command("run", "-c", str(self.config_path), *self.arguments, wrapper=self.wrapper), stdin=subprocess.DEVNULL,
                                         stdout=self.log_file, stderr=self.log_file, env=self.env, start_new_session=True)
         if ready:
             wait_for(lambda: "event=ready" in self.log(self.mark) or self.process.poll() is not None, 15, "event=ready")

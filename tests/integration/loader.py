@@ -107,6 +107,8 @@ class Sender:
             if going:
                 following = self.head()
                 wire += following[2]
+            if self.load.gate:
+                await self.load.gate.wait()
             self.writer.write(wire)
             await self.writer.drain()
             line = await self.expect(b"250")
@@ -129,6 +131,32 @@ class Sender:
                 with contextlib.suppress(Exception):
                     self.writer.transport.abort()
                 await asyncio.sleep(RECONNECT_SECONDS)
+        if self.load.gate:
+            self.load.gate.leave()
+
+
+class Gate:
+    """Opens when all who may come are here: they go on as one."""
+
+    def __init__(self, n):
+        self.all, self.here, self.event = n, 0, asyncio.Event()
+
+    def look(self):
+        if self.here >= self.all:
+            self.here = 0
+            self.event.set()
+            self.event = asyncio.Event()
+
+    async def wait(self):
+        self.here += 1
+        event = self.event
+        self.look()
+        if not event.is_set():
+            await event.wait()
+
+    def leave(self):
+        self.all -= 1
+        self.look()
 
 
 class Load:
@@ -137,6 +165,7 @@ class Load:
         self.count = None if a.forever else a.count
         self.tls_senders = a.senders if a.tls else a.tls_senders
         self.senders, self.context = a.senders, client_context()
+        self.gate = Gate(a.senders) if a.lockstep else None
         self.record = open(a.record, "a", buffering=1)
         self.begun = self.done = self.broken = 0
         self.stopping, self.reasons = False, collections.Counter()
@@ -393,6 +422,7 @@ def main():
     p.add_argument("--senders", type=int, default=50)
     p.add_argument("--tls", action="store_true", help="all senders use STARTTLS")
     p.add_argument("--tls-senders", type=int, default=0, help="so many of the senders do")
+    p.add_argument("--lockstep", action="store_true", help="the senders send their bodies at the same instant, again and again")
     p.add_argument("--large", type=float, default=0.001, help="share of messages of 200 kB")
     p.add_argument("--prefix", default="m")
     p.add_argument("--domain", default="relay.test")
