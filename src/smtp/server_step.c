@@ -122,7 +122,9 @@ static bool reply_now(struct psmtp_server *s, const struct server_row *row, cons
 	for (uint32_t i = 0; i < times; i++)
 		if (!server_reply_add(s, id, own))
 			return false;
-	if (code >= 400)
+	/* A 4xx says what we cannot do now, not that the client erred: 452 to each of a hundred recipients beyond the limit
+	 * must not end the transaction of those that were taken (RFC 5321 4.5.3.1.10). */
+	if (code >= 500)
 		s->errors++;
 	return true;
 }

@@ -36,11 +36,13 @@ listener "norm"  {{ address = {{"127.0.0.1:{norm}"}}  bare_newlines = normalise 
 listener "bin"   {{ address = {{"127.0.0.1:{bin}"}}  binarymime = true }}
 listener "few"   {{ address = {{"127.0.0.1:{few}"}}  recipients = 2  messages = 2  errors = 3 }}
 listener "quick" {{ address = {{"127.0.0.1:{quick}"}}  command_timeout = "1s"  handshake_timeout = "1s"  data_timeout = "1s"  data_min_rate = 100000 }}
+listener "lax"   {{ address = {{"127.0.0.1:{lax}"}}  starttls_pending = discard  ehlo_after_tls = optional }}
+listener "late"  {{ address = {{"127.0.0.1:{late}"}}  greeting_delay = "1s" }}
 domain "sink.test"    {{ deliver = "discard" }}
 domain "local.test"   {{ deliver = "maildir:{dir}/mail/%{{user}}" }}
 relay                 {{ from = {{"192.0.2.0/24"}} }}
 '''
-LISTENERS = ("must", "none", "smtps", "lmtp", "norm", "bin", "few", "quick")
+LISTENERS = ("must", "none", "smtps", "lmtp", "norm", "bin", "few", "quick", "lax", "late")
 
 E, M, R = "EHLO c.test|", "MAIL FROM:<a@src.test>|", "RCPT TO:<x@sink.test>|"
 START = {  # where a case starts: what was sent, and the answers
@@ -228,7 +230,7 @@ OTHERS = {  # listener -> cases in clear
              ("2033 4.3", "", "LHLO c.test|" + M + R + R + f"BDAT {LIMIT + 1} LAST|" + "x" * (LIMIT + 1) + "NOOP|", f"E {F} {T} {T} 552-5.3.4 552-5.3.4 {OK}")],
     "norm": [("5321 4.1.1.4", "D", bad + "|.|NOOP|", f"{OK} {OK}") for bad in ("a\nb", "a\rb", "a\0b", "a\n.\nRSET", "a\n.|RSET", "a|.\nRSET", "a|.\rRSET", "a\r.|RSET", "a|\0.|RSET", "a|.\0|RSET")],
     "bin": [("3030 3", "E", m("<a@b.test> BODY=BINARYMIME") + R + "DATA|BDAT 3 LAST|a\n\0NOOP|", f"{F} {T} {ORDER} {OK} {OK}"), ("3030 3", "E", m("<a@b.test> BODY=8BITMIME") + R + "BDAT 3 LAST|a\n\0", f"{F} {T} 554-5.6.0")],
-    "few": [("5321 4.5.3.1", "M", R * 3 + "DATA|x|.|", f"{T} {T} 452-4.5.3 354 {OK} ="), ("5321 4.5.3.1", "E", (M + "RSET|") * 2 + M, f"{F} {OK} {F} {OK} 421-4.7.0 ^"), ("5321 7.8", "", "A|B|C|NOOP|", f"{BAD} {BAD} {BAD} 421-4.7.0 ^"),
+    "few": [("5321 4.5.3.1", "M", R * 3 + "DATA|x|.|", f"{T} {T} 452-4.5.3 354 {OK} ="), ("5321 4.5.3.1.10", "M", R * 40 + "DATA|x|.|", f"{T} {T} " + "452-4.5.3 " * 38 + f"354 {OK} ="), ("5321 4.5.3.1", "E", (M + "RSET|") * 2 + M, f"{F} {OK} {F} {OK} 421-4.7.0 ^"), ("5321 7.8", "", "A|B|C|NOOP|", f"{BAD} {BAD} {BAD} 421-4.7.0 ^"),
             ("5321 7.8", "", "A|B|C|QUIT|", f"{BAD} {BAD} {BAD} 421-4.7.0,221-2.0.0 ^")],
 }
 
@@ -456,6 +458,28 @@ def test_errors_are_remembered_over_tls(judge):
     assert t.say("D").startswith("500") and t.say("NOOP").startswith("421 4.7.0")
 
 
+@pytest.mark.parametrize("behind", ["NOOP|", "MAIL FROM:<evil@x.test>|RCPT TO:<x@sink.test>|DATA|", "x" * 3000, "EHLO evil.test|QUIT|"], ids=range(4))
+def test_switch_drops_what_is_behind_starttls(judge, behind):
+    t = Talk(judge.values["lax"])
+    t.say("EHLO c.test")
+    t.send(wire("STARTTLS|" + behind))
+    assert t.reply().startswith("220")
+    t.wrap()
+    assert t.say("DATA").startswith("503")
+    assert t.say(M.rstrip("|")).startswith("250 2.1.0")  # the other switch: no EHLO is needed
+    assert t.say("STARTTLS").startswith("503 5.5.1")
+
+
+@pytest.mark.parametrize("early", ["EHLO c.test|", "x", "|", "GET / HTTP/1.0||"])
+def test_who_talks_before_the_greeting(judge, early):
+    got = replies(say_in("half-closed", judge.values["late"], wire(early)))
+    assert len(got) == 1 and got[0].startswith("554 5.5.1"), got
+
+
+def test_half_closed_before_the_greeting(judge):
+    assert say_in("half-closed", judge.values["late"], b"") in (b"", b"220 mx.sink.test ESMTP Postrider\r\n")
+
+
 @pytest.mark.parametrize("blanks", ["", " ", "  \t "])
 def test_starttls_with_blanks(judge, blanks):
     t = Talk(judge.port)
@@ -614,6 +638,21 @@ def test_a_client_that_never_reads_costs_little(judge, flood):
         sock.close()
     assert grown < 8192, f"{grown} KiB for {sent} octets that nobody reads the answers to"
     assert Talk(judge.port).say("NOOP").startswith("250")
+
+
+def test_nobody_holds_up_the_end(folder, certificate):
+    """SIGTERM with clients that never read, stop in the middle of things, or hold TLS: all is over within its ten seconds."""
+    p = Postrider(folder, certificate).start()
+    held = []
+    for sent in (b"NOOP\r\n" * 400000, wire(E), wire(E + M + R + "DATA|half"), wire(E + M + R + "BDAT 100|x"), wire(E + "STARTTLS|"), b"NOO", wire(E + "STARTTLS|") + b"\x16"):
+        sock = connect(p.port)
+        sock.settimeout(0.2)
+        with contextlib.suppress(OSError):
+            sock.sendall(sent)
+        held.append(sock)
+    assert p.stop(11) == 0
+    for sock in held:
+        sock.close()
 
 
 def test_a_client_that_reads_late_gets_all(judge):
