@@ -559,6 +559,34 @@ def test_bytes_are_kept(judge, how, sent, kept):
     assert body == expected or body == expected.replace(b"\r\n", b"\n"), (body[:200], expected[:200])
 
 
+# ---- random walks: the same replies however the bytes are cut, and inside TLS ----
+
+STEPS = [E, "HELO c.test|", M, M, M, "MAIL FROM:<b@src.test> SIZE=5 BODY=8BITMIME|", "MAIL FROM:<|", R, R, R, "RCPT TO:<z@away.test>|", "DATA|", "DATA|x|.|", "DATA|a\nb|.|", ".|", "x|.|", "BDAT 4|ab|", "BDAT 4 LAST|ab|", "BDAT 0 LAST|",
+         "BDAT 0|", "BDAT 2|\n\0", "BDAT 30 LAST|", "BDAT 3 LASTING|abc", "RSET|", "NOOP|", "NOOP\n|", "\0|", "x" * 700 + "|", "VRFY x|", "EXPN|", "HELP|", "|", "\r|", "RSET x|", "XYZZY|", "EHLO|", "LHLO c.test|"]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_walk(judge, seed):
+    r = random.Random(seed)
+    data = wire("".join(r.choice([E, ""]) + r.choice(["", M + R]) + "".join(r.choices(STEPS, k=6)) for _ in range(5)))
+    said = []
+    for how in ("whole", "pieces", "single", "tls"):
+        sock = connect(judge.port)
+        with contextlib.closing(sock):
+            if how == "tls":
+                t = Talk.__new__(Talk)
+                t.sock, t.buffer = sock, b""
+                t.reply(), t.say("EHLO before.test"), t.starttls()
+                sock = t.sock
+            put(sock, data, {"pieces": r.randrange(2, 40), "single": 1}.get(how))
+            with contextlib.closing(socket.socket(fileno=os.dup(sock.fileno()))) as raw, contextlib.suppress(OSError):
+                raw.shutdown(socket.SHUT_WR)
+            got = [g.replace("250-STARTTLS\n", "") for g in nameless(read_to_end(sock))]
+            sock.close()
+        said.append(got if how == "tls" else got[1:])
+    assert said[0] == said[1] == said[2] == said[3]
+
+
 # ---- deadlines, half-open and broken connections ----
 
 def timed_end(sock, feed=b"", every=0.1, seconds=8):
