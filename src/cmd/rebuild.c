@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -93,6 +94,7 @@ int rebuild_queue(const struct control_where *where)
 	} else {
 		status = become_queue(conf);
 	}
+	umask(077); /* as the role queue has it */
 	if (status == 0)
 		status = rebuild(conf);
 	conf_free(conf);

@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct child_run {
@@ -149,6 +150,7 @@ static void harden(enum role_kind kind)
 {
 	struct rlimit none = { 0, 0 };
 
+	umask(077); /* other people's mail, also in the files that libraries make */
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* super died without a word */
 	if (kind == ROLE_KEYS || kind == ROLE_RECEIVE || kind == ROLE_SEND) {
 		setrlimit(RLIMIT_CORE, &none); /* keys and other people's mail do not belong into a core file */
