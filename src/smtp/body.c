@@ -1,6 +1,6 @@
 /* body.c - see body.h.
  *
- * One pass over the octets: everything above CR (13) is plain, so the inner loop is one comparison.  Five places say
+ * One pass over the octets: everything above CR (13) is plain, so the inner loop is one comparison.  Six places say
  * all that must be remembered between two inputs; an octet that could still turn out to be part of an end, or of a bare
  * CR, is consumed but not given until the next one tells.
  */
@@ -49,12 +49,14 @@ static bool settle(struct smtp_body *b, char c, struct smtp_body_step *step)
 {
 	switch (b->place) {
 	case SMTP_BODY_CR:
+	case SMTP_BODY_CR_CR:
 		if (c == '\n') {
-			b->place = SMTP_BODY_LINE;
+			b->place = b->place == SMTP_BODY_CR ? SMTP_BODY_LINE : SMTP_BODY_MID;
 			step->take = 1;
 			step->give = given(b, crlf);
-		} else {
-			step->give = mishap(b, "bare_cr", crlf); /* c itself is the next step's */
+		} else { /* c itself is the next step's */
+			step->give = mishap(b, "bare_cr", crlf);
+			b->bare_cr = c == '\r';
 		}
 		return true;
 	case SMTP_BODY_DOT:
@@ -72,6 +74,7 @@ static bool settle(struct smtp_body *b, char c, struct smtp_body_step *step)
 			step->end = true;
 		} else {
 			step->give = mishap(b, "bare_cr", crlf);
+			b->bare_cr = c == '\r';
 		}
 		return true;
 	case SMTP_BODY_END:
@@ -87,6 +90,11 @@ static struct smtp_body_step scan(struct smtp_body *b, struct view in)
 {
 	size_t i = 0;
 
+	if (b->bare_cr) { /* in begins with the CR that followed it */
+		b->bare_cr = false;
+		b->place = SMTP_BODY_CR_CR;
+		return (struct smtp_body_step){ .take = 1, .give = nothing };
+	}
 	while (i < in.n) {
 		char c = in.p[i];
 
@@ -137,7 +145,8 @@ struct smtp_body_step smtp_body_read(struct smtp_body *b, struct view in)
 
 struct view smtp_body_finish(struct smtp_body *b)
 {
-	struct view rest = b->place == SMTP_BODY_CR ? mishap(b, "bare_cr", crlf) : nothing;
+	bool open_cr = b->place == SMTP_BODY_CR || b->place == SMTP_BODY_CR_CR;
+	struct view rest = open_cr ? mishap(b, "bare_cr", crlf) : nothing;
 
 	b->place = SMTP_BODY_END;
 	return rest;

@@ -3,8 +3,9 @@
  * DATA: the message ends where the octets CR LF . CR LF stand on the wire and nowhere else (RFC 5321 4.1.1.4); the CR
  * LF of the DATA command itself counts as the first, so that ". CR LF" at once is an empty message.  A dot at the
  * beginning of a line is removed (4.5.2), where a line begins only behind CR LF.  LF . CR LF, CR . CR LF, CR LF . LF,
- * CR LF . CR CR LF, and any NUL among them end nothing, under either policy.  (CR CR LF . CR LF does hold the five
- * octets: a message whose last line ends with a stray CR ends here too, or its sender would wait for ever.)
+ * CR LF . CR CR LF, CR CR LF . CR LF, and any NUL among them end nothing, under either policy.  (CR CR LF . CR LF does
+ * hold the five octets; but whether CR CR LF ends a line is what servers disagree on, so no dot behind it counts: what
+ * one takes for content another must not take for the end, see docs/decisions/005.)
  * BDAT: the count ends a chunk, the caller shows no more than its octets; there are no dots.
  *
  * A bare CR, bare LF or NUL: under PSMTP_BARE_REJECT the rest is consumed to the true end, nothing more is given, and
@@ -28,6 +29,7 @@ enum smtp_body_place { /* what stands before the next octet */
 	SMTP_BODY_LINE = 1, /* CR LF, or nothing at all */
 	SMTP_BODY_MID,      /* within a line */
 	SMTP_BODY_CR,       /* a CR that has not been given */
+	SMTP_BODY_CR_CR,    /* the same, directly behind a bare CR: with an LF it ends the line, but begins none for a dot */
 	SMTP_BODY_DOT,      /* the dot at the beginning of a line, not given, and never will be */
 	SMTP_BODY_DOT_CR,   /* and a CR behind it, not given */
 	SMTP_BODY_END       /* the final dot */
@@ -37,6 +39,7 @@ struct smtp_body {
 	enum smtp_body_place place;
 	enum psmtp_bare bare;
 	bool chunked, binary;
+	bool bare_cr;      /* the octet before was a bare CR */
 	bool over;         /* size > limit: the rest is consumed, and nothing more is given */
 	bool changed;      /* NORMALISE: something was */
 	const char *fault; /* REJECT: what was met first, or NULL */

@@ -248,7 +248,7 @@ def test_http_is_dropped(postrider, talk):
     assert t.closed()
 
 
-@pytest.mark.parametrize("end", [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r", b"\r\n\0.\r\n"])
+@pytest.mark.parametrize("end", [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r\n.\r", b"\r\n\0.\r\n", b"\r\r\n.\r\n", b"\r\n.\r\r\n"])
 def test_smuggling_ends_nothing(postrider, talk, end):
     p = postrider()
     t = talk(p.port)

@@ -184,6 +184,10 @@ static const struct view smuggled[] = {
 	LIT("\n\n.\n\n"),
 	LIT("\n\n.\r\n"),
 	LIT("\r\r.\r\n"),
+	LIT("\r\r\n.\r\n"),
+	LIT("\n\r\r\n.\r\n"),
+	LIT("\r\r\r\n.\r\n"),
+	LIT("\r\n.\r\r\n.\r\n"),
 	LIT("\r\n\0.\r\n"),
 	LIT("\r\n.\0\r\n"),
 	LIT("\r\n.\r\0\n"),
@@ -238,7 +242,7 @@ static void smuggling_ends_nothing(void **state)
 static void true_ends(void **state)
 {
 	static const struct view table[] = { LIT(".\r\n"), LIT("\r\n.\r\n"), LIT("a\r\n.\r\n"), LIT("..\r\n.\r\n"),
-		LIT("\n\r\n.\r\n"), LIT("a\r\r\n.\r\n"), LIT("\0\r\n.\r\n") };
+		LIT("\n\r\n.\r\n"), LIT("a\r\r\n.\r\n\r\n.\r\n"), LIT("\0\r\n.\r\n") };
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(table); i++) {
@@ -256,7 +260,7 @@ static void names_the_first_fault(void **state)
 		struct view wire;
 		const char *fault;
 	} table[] = { { LIT("a\n\r\n.\r\n"), "bare_lf" }, { LIT("a\rb\n\r\n.\r\n"), "bare_cr" },
-		{ LIT("a\0\n\r\n.\r\n"), "nul" }, { LIT("a\r\r\n.\r\n"), "bare_cr" },
+		{ LIT("a\0\n\r\n.\r\n"), "nul" }, { LIT("a\r\r\n.\r\n.\r\n"), "bare_cr" },
 		{ LIT("\r\n.\n\r\n.\r\n"), "bare_lf" }, { LIT(".\rx\r\n.\r\n"), "bare_cr" },
 		{ LIT("ok\r\n.\r\n"), NULL } };
 

@@ -1,8 +1,9 @@
 /* body_oracle.h - the second framer: slow, obvious, over the whole octet string at once; it shares nothing with body.c.
  *
  * It writes down what RFC 5321 4.1.1.4, 4.5.2 and the policies say, in the order in which they say it:
- *   1. with the CR LF of the command line in front, the message ends at the first CR LF . CR LF;
- *   2. a dot behind a CR LF is taken out;
+ *   1. with the CR LF of the command line in front, the message ends at the first CR LF . CR LF that no CR stands before
+ *      (CR CR LF is not the end of a line that a dot could follow);
+ *   2. a dot behind such a CR LF is taken out;
  *   3. a CR with no LF behind, an LF with no CR before, a NUL are faults; made canonical, the first two are CR LF and
  *      the third is nothing.
  */
@@ -26,7 +27,7 @@ struct oracle {
 static size_t oracle_find_end(const char *s, size_t n)
 {
 	for (size_t i = 0; i + 5 <= n; i++)
-		if (memcmp(s + i, "\r\n.\r\n", 5) == 0)
+		if (memcmp(s + i, "\r\n.\r\n", 5) == 0 && (i == 0 || s[i - 1] != '\r'))
 			return i;
 	return n;
 }
@@ -73,7 +74,7 @@ static struct oracle oracle_frame(const char *wire, size_t n, bool chunked)
 	o.plain = malloc(n + 1);
 	o.canonical = malloc(2 * n + 1);
 	for (size_t i = 2; i < (o.ended ? end + 2 : n + 2); i++)
-		if (chunked || s[i] != '.' || s[i - 2] != '\r' || s[i - 1] != '\n')
+		if (chunked || s[i] != '.' || s[i - 2] != '\r' || s[i - 1] != '\n' || (i > 2 && s[i - 3] == '\r'))
 			o.plain[o.plain_n++] = s[i];
 	oracle_judge(&o);
 	free(s);
