@@ -165,7 +165,8 @@ static void opening_fault(struct link *l, const struct psmtp_client_event *ev)
 		reopen(l);
 		return;
 	}
-	opening_failed(l, ev->reason ? ev->reason : "failed", &ev->reply);
+	/* what the handshake ended with says more than that it did */
+	opening_failed(l, ev->fault == PSMTP_FAULT_TLS && l->tls[0] ? l->tls : ev->reason ? ev->reason : "failed", &ev->reply);
 }
 
 static void busy_fault(struct link *l, const struct psmtp_client_event *ev)
@@ -475,7 +476,7 @@ static void on_tls_failed(void *arg, const char *why)
 	struct link *l = arg;
 
 	l->tls_broke = false;
-	snprintf(l->tls, sizeof l->tls, "failed: %s", why);
+	snprintf(l->tls, sizeof l->tls, "TLS failed: %s", why);
 	psmtp_client_tls_failed(l->smtp, now_of(l));
 	send_link_run(l);
 }

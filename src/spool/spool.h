@@ -7,7 +7,8 @@
  * - No call blocks on the disk except spool_open and spool_close.  Work is queued and answered by a completion that
  *   runs inside spool_dispatch, on the thread that owns the spool.  A completion may call the spool again.
  * - All that is queued before spool_kick is one batch; the writer makes every batch that waits durable as one:
- *   one fdatasync of the segment, one COMMIT of the index, then all completions.  There is no batching timer.
+ *   one fdatasync of the segment, one COMMIT of the index, then all completions.  While many write, a commit waits a few ms for
+ *   company (docs/decisions/004); one or two writers never wait.
  * - done(SPOOL_OK) of an accept means: body, envelopes and schedule survive a power cut now.  Only it permits a 250.
  * - In-flight marks (leases) live in memory: a crash ends them all, and the mail is due again.
  *
