@@ -6,6 +6,9 @@
  * There is no way back to CONN_CLEAR.
  *
  * Callbacks may free the connection: each is made between enter() and leave(), and what follows one stops when it is gone.
+ *
+ * Longer than most files: reading, writing, the handshake and closing share this one guard and the flags that it protects,
+ * and the argument above is to be checked in one place.
  */
 #include "net/conn.h"
 
