@@ -174,7 +174,7 @@ enum psmtp_server_event_type {
 	PSMTP_SERVER_BODY,      /* bytes of the message: body (dot-unstuffed; line ends CRLF) */
 	PSMTP_SERVER_RESET,     /* the transaction ended, and no BODY_END of it was answered YES: discard sender, recipients
 	                         * and sink.  Also told before CLOSE, and after a NO to BODY_BEGIN or BODY_END */
-	PSMTP_SERVER_REJECTED,  /* the library itself answered an error: reply, and command (for the log) */
+	PSMTP_SERVER_REJECTED,  /* an error in the library's words was answered: reply, and command (for the log) */
 	PSMTP_SERVER_CLOSE      /* write the output out, then close; nothing more comes */
 };
 

@@ -51,7 +51,6 @@ void events_emit(struct events *, enum event, const struct event_field *, size_t
 		events_emit((ev), EVENT_##id, emit_fields_, sizeof emit_fields_ / sizeof emit_fields_[0]);              \
 	} while (0)
 
-/* Observations besides counts, same table mechanism: gauges and sums live in the counters too (see events.def METRIC). */
 const char *event_name(enum event);
 const char *event_help(enum event);
 enum event_level event_level_of(enum event);

@@ -217,9 +217,8 @@ static bool tx_begin(struct psmtp_client *c, const struct psmtp_client_message *
 		}
 	}
 	tx->aside = m->rcpt_count - tx->to_write;
-	/* BDAT costs nothing when it may be written ahead; without PIPELINING only content that needs it goes that way. */
-	tx->chunked = client_hello(c)->offer.chunking && !c->options.no_chunking &&
-		      (m->binary || (client_hello(c)->offer.pipelining && !c->options.no_pipelining));
+	/* RFC 3030 section 2; without PIPELINING each chunk waits for its reply. */
+	tx->chunked = client_hello(c)->offer.chunking && !c->options.no_chunking;
 	return true;
 }
 

@@ -51,7 +51,7 @@ static size_t piece(struct wire *w, size_t n)
 static void check_body(struct wire *w)
 {
 	bool binary = w->options & BINARY;
-	bool chunked = !(w->options & NO_CHUNKING) && (binary || !(w->options & NO_PIPELINING));
+	bool chunked = !(w->options & NO_CHUNKING);
 	char *want = malloc(2 * w->letter.n + 2);
 	size_t n = 0;
 

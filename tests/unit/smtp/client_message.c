@@ -338,9 +338,9 @@ static void bdat(void **state)
 		C("..a\r\nb\r\n.\r\n"),
 		S("250 ok\r\n"), BYE);
 	c.options.no_chunking = false;
-	/* no PIPELINING: DATA serves as well, unless the content is binary */
-	CHECK(&c, ONE_OK, GREET(BDAT), C(MAIL1), S("250 a\r\n"), C(RCPT0), S("250 a\r\n"), C("DATA\r\n"), S("354 a\r\n"),
-		C("..a\r\nb\r\n.\r\n"), S("250 ok\r\n"), BYE);
+	/* no PIPELINING: each command waits for its reply */
+	CHECK(&c, ONE_OK, GREET(BDAT), C(MAIL1), S("250 a\r\n"), C(RCPT0), S("250 a\r\n"), C("BDAT 5 LAST\r\n.a\r\nb"),
+		S("250 ok\r\n"), BYE);
 	bin.binary = true;
 	c.messages = &bin;
 	c.body = "a\nb\r";

@@ -72,7 +72,7 @@ static void verdict(struct wire *w, enum psmtp_verdict_kind kind)
 static void body_check(struct wire *w)
 {
 	const struct letter *l = &w->letters[w->arrived];
-	bool chunked = !(w->options & NO_CHUNKING) && (w->options & BINARY || !(w->options & NO_PIPELINING));
+	bool chunked = !(w->options & NO_CHUNKING);
 	char *want = malloc(2 * l->n + 2);
 	size_t n = 0;
 
