@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import pwd
+import random
 import re
 import shutil
 import signal
@@ -28,10 +29,29 @@ USER = "nobody"
 os.environ["PATH"] = os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/sbin:/sbin"
 
 
+# Tests run in several processes at once (pytest -n): each draws its ports from a range of its own, below those that the
+# kernel gives to outgoing connections, so that no port is taken between being found free and being bound.
+WORKER = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "")) or 0)
+PORTS = range(10000 + WORKER % 7 * 3000, 10000 + WORKER % 7 * 3000 + 3000)
+next_port = random.randrange(len(PORTS))
+
+
 def free_port(address="127.0.0.1"):
-    with socket.socket() as s:
-        s.bind((address, 0))
-        return s.getsockname()[1]
+    global next_port
+    for _ in PORTS:
+        next_port += 1
+        port = PORTS[next_port % len(PORTS)]
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind((address, port))
+            return port
+    pytest.fail("no free port")
+
+
+def pytest_collection_modifyitems(items):
+    """What shares a costly fixture of a module stays in one process; all other tests go wherever there is room."""
+    for item in items:
+        if any(d[0].scope == "module" for d in item._fixtureinfo.name2fixturedefs.values() if d):
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
 
 
 def wait_for(condition, seconds=10, what="condition", step=0.02):
