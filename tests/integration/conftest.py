@@ -74,6 +74,16 @@ def alive(pid):
         return False
 
 
+def pytest_assertrepr_compare(op, left, right):
+    """Messages are long: pytest would search for their difference for hours."""
+    texts = [repr(side) for side in (left, right)]
+    if max(map(len, texts)) > 20000:
+        at = next((i for i, (a, b) in enumerate(zip(*texts)) if a != b), min(map(len, texts)))
+        return [f"long texts, {op}: {len(texts[0])} and {len(texts[1])} characters, the first difference at {at}",
+                *(text[max(0, at - 200):at + 200] for text in texts)]
+    return None
+
+
 @pytest.fixture(scope="session")
 def folder():
     """A folder that an ordinary user can reach, removed at the end."""
