@@ -47,6 +47,11 @@ def free_port(address="127.0.0.1"):
     pytest.fail("no free port")
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: measures the machine, so nothing else may run beside it (tests/run obeys)")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks
 def pytest_collection_modifyitems(items):
     """What shares a costly fixture of a module stays in one process; all other tests go wherever there is room."""
     for item in items:
@@ -409,11 +414,12 @@ class Sink:
                 reply = self.answer(word, text, "354 go" if envelope["to"] else "554 no recipients")
                 put(reply)
                 if reply.startswith("354"):
-                    body = b""
+                    body = bytearray()
                     while (line := stream.readline(1 << 20)) != b".\r\n":
                         if not line:
                             return
                         body += line[1:] if line.startswith(b".") else line
+                    body = bytes(body)
                     reply = self.answer("END", body, "250 2.0.0 taken")
                     if reply.startswith("2"):
                         with self.lock:

@@ -16,6 +16,8 @@ import pytest
 import loader
 from conftest import wait_for
 
+pytestmark = pytest.mark.alone
+
 COUNT = int(os.environ.get("QUEUE_SIZE", 100_000))
 LIVE_SECONDS = 2                # promised
 # What the role `queue` may need for it: far above what is measured (the index is on disk), far below one KiB a message on top.

@@ -20,7 +20,7 @@ SYNCS_A_MESSAGE = 0.3           # promised
 SYNCS = ("fsync", "fdatasync", "sync_file_range", "syncfs", "sync", "msync")
 BIRTHS = ("clone", "clone3", "fork", "vfork", "execve", "execveat")
 
-pytestmark = pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+pytestmark = [pytest.mark.alone, pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")]
 
 
 @pytest.fixture
