@@ -4,6 +4,7 @@
 BUILD  ?= build
 SAN    ?= build-asan
 FUZZ   ?= build-fuzz
+COV    ?= build-cov
 JOBS   ?= $(shell nproc)
 PYTHON := /usr/bin/python3
 
@@ -59,6 +60,17 @@ fuzz: deps $(FUZZ)/build.ninja ## fuzz every parser, FUZZ_SECONDS each, and judg
 	ninja -C $(FUZZ) -j $(JOBS) fuzz-targets
 	$(PYTHON) tests/fuzz/run --build $(FUZZ) --seconds $(FUZZ_SECONDS)
 
+metamorphic: deps all ## every way to TLS and every error path against a fresh session (minutes)
+	$(PYTHON) tests/metamorphic/run --build $(BUILD)
+
+$(COV)/build.ninja: | deps
+	CC=clang CFLAGS="-fprofile-instr-generate -fcoverage-mapping" LDFLAGS=-fprofile-instr-generate \
+	meson setup $(COV) -Dfuzz=true --buildtype=debug
+
+coverage: deps $(COV)/build.ninja ## lines and branches that the tests reach in each room, against tests/coverage/floors
+	ninja -C $(COV) -j $(JOBS) all fuzz-targets
+	$(PYTHON) tests/coverage/run --build $(COV)
+
 CORPORA ?= ../shared/corpora
 test-corpora: deps all ## judge the address parser by others' tables (CORPORA=DIR)
 	@if [ -d $(CORPORA)/isemail ]; then $(PYTHON) tests/unit/smtp/corpus_isemail.py $(BUILD)/tests/unit/smtp/corpus_isemail $(CORPORA)/isemail/tests.xml; \
@@ -74,6 +86,6 @@ install: all ## as meson install (DESTDIR, prefix by `meson configure`)
 	meson install -C $(BUILD)
 
 clean: ## remove the build folders
-	rm -rf $(BUILD) $(SAN) $(FUZZ)
+	rm -rf $(BUILD) $(SAN) $(FUZZ) $(COV)
 
-.PHONY: all help deps demo test test-unit test-integration test-corpora fuzz run docs install clean
+.PHONY: all help deps demo test test-unit test-integration test-corpora fuzz metamorphic coverage run docs install clean

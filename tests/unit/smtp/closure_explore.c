@@ -1,45 +1,17 @@
 /* closure_explore.c - breadth first through every state of one listener policy; see closure.h.
  *
- * All memory of a session comes from one static region by a bump allocator that never moves anything back, so a state
- * is kept as a copy of the region's used part and restored by copying it back to the same addresses.
+ * All memory of a session comes from one static region (region.h), so a state is kept as a copy of the region's used
+ * part and restored by copying it back to the same addresses.
  */
 #include "closure.h"
+#include "region.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
-#define REGION_SIZE (256u * 1024)
 #define STATES_MAX 4000u
 #define HASH_SIZE 16384u /* a power of two above STATES_MAX */
 #define FLOOD_MAX (40u * 1024 * 1024) /* more than SERVER_OVERRUN and twice the small limits below */
-
-static struct {
-	_Alignas(16) unsigned char bytes[REGION_SIZE];
-	size_t used;
-	bool starved;
-} region;
-
-static void *region_resize(void *arg, void *old, size_t size)
-{
-	unsigned char *p;
-	size_t had;
-
-	(void)arg;
-	if (size == 0) {
-		return NULL;
-	}
-	size = (size + 15) / 16 * 16;
-	if (region.starved || size + 16 > REGION_SIZE - region.used)
-		return NULL;
-	p = region.bytes + region.used + 16;
-	memcpy(p - 16, &size, sizeof size);
-	region.used += size + 16;
-	if (old) {
-		memcpy(&had, (unsigned char *)old - 16, sizeof had);
-		memcpy(p, old, had < size ? had : size);
-	}
-	return p;
-}
 
 struct state {
 	unsigned char *copy;
