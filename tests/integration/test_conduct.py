@@ -257,7 +257,8 @@ def test_smuggling_ends_nothing(postrider, talk, end):
     t.send(b"Subject: x\r\n\r\nbody" + end + b"MAIL FROM:<smuggled@evil.test>\r\nRCPT TO:<x@sink.test>\r\nDATA\r\nsecond\r\n.\r\n")
     assert t.reply().startswith("554 5.6.0")
     assert t.say("NOOP").startswith("250")
-    t.say("QUIT")
+    assert t.say("QUIT").startswith("221"), "there was no other reply"
+    assert t.closed()
     assert not p.events("accepted")
 
 
