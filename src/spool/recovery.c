@@ -31,26 +31,24 @@ static int sync_folder(struct queue *q, const char *name, struct error *err)
 	return r;
 }
 
+/* Synced whether made or found: a start that was killed between making and syncing leaves folders that are there and not
+ * durable.  Only the spool's own folder may lie where we must not look (Landlock): super, who made it, has synced its name. */
 static int make_folders(struct queue *q, struct error *err)
 {
 	const struct env_disk *d = &q->spool->env->disk;
 	char path[SPOOL_PATH_MAX];
-	bool made = false;
+	bool made = d->mkdir(d->arg, q->spool->path, 0700) == 0;
 
-	if (d->mkdir(d->arg, q->spool->path, 0700) == 0)
-		made = true;
-	else if (errno != EEXIST)
+	if (!made && errno != EEXIST)
 		return error_sys(err, errno, "cannot make the spool's directory %s", q->spool->path);
-	if (made && sync_folder(q, "..", err) == -1)
+	if (sync_folder(q, "..", err) == -1 && (made || err->sys != EACCES))
 		return -1;
 	for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
 		recover_path(q, folders[i], path);
-		if (d->mkdir(d->arg, path, 0700) == 0)
-			made = true;
-		else if (errno != EEXIST)
+		if (d->mkdir(d->arg, path, 0700) == -1 && errno != EEXIST)
 			return error_sys(err, errno, "cannot make %s", path);
 	}
-	return made ? sync_folder(q, ".", err) : 0;
+	return sync_folder(q, ".", err);
 }
 
 /* Two processes on one spool would each overwrite what the other acknowledged. */

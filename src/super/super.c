@@ -337,6 +337,27 @@ static int watch_signals(struct super *s, struct error *e)
 
 /* ---- start ---- */
 
+/* A folder's name is durable once the folder above is synced, and a 250 rests on it.  One that was there is synced too, as
+ * well as it goes: a start that was killed may have made it. */
+static int make_folder(const char *path, mode_t mode, struct error *e)
+{
+	bool made = mkdir(path, mode) == 0;
+	const char *slash = strrchr(path, '/');
+	char above[4096];
+	int fd, r;
+
+	if (!made && errno != EEXIST)
+		return error_sys(e, errno, "spool: make %s", path);
+	snprintf(above, sizeof above, "%.*s", slash && slash != path ? (int)(slash - path) : 1, slash ? path : ".");
+	fd = open(above, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r = fd == -1 ? -1 : fsync(fd);
+	if (r == -1)
+		error_sys(e, errno, "spool: sync %s", above);
+	if (fd != -1)
+		close(fd);
+	return made ? r : 0;
+}
+
 /* As root the queue's folder belongs to the queue's user; an ordinary user's is their own. */
 static int make_spool(struct super *s, struct error *e)
 {
@@ -349,11 +370,11 @@ static int make_spool(struct super *s, struct error *e)
 		return error_set(e, ERROR_INPUT, "spool: the path is too long");
 	for (char *p = folder + 1; (p = strchr(p, '/')) != NULL; *p++ = '/') {
 		*p = 0;
-		if (mkdir(folder, 0755) == -1 && errno != EEXIST)
-			return error_sys(e, errno, "spool: make %s", folder);
+		if (make_folder(folder, 0755, e) == -1)
+			return -1;
 	}
-	if (mkdir(path, 0700) == -1 && errno != EEXIST)
-		return error_sys(e, errno, "spool: make %s", path);
+	if (make_folder(path, 0700, e) == -1)
+		return -1;
 	if (!s->root)
 		return 0;
 	uid = confine_uid_of(s->conf, ROLE_QUEUE, &gid);
