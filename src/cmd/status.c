@@ -55,18 +55,20 @@ static bool put_super(const json_t *super, unsigned width)
 
 static void put_spool(const json_t *s)
 {
-	char live[SCREEN_UNIT], total[SCREEN_UNIT], age[SCREEN_UNIT];
+	char live[SCREEN_UNIT], total[SCREEN_UNIT], age[SCREEN_UNIT], full[32];
 	int64_t oldest = json_number(s, "oldest");
 
 	printf("\nqueue: %" PRId64 " messages, %" PRId64 " envelopes, %" PRId64 " on hold, %" PRId64
 	       " in flight, oldest %s\n",
 	       json_number(s, "messages"), json_number(s, "envelopes"), json_number(s, "held"),
 	       json_number(s, "in_flight"), oldest > 0 ? screen_span(screen_now() - oldest, age) : "-");
-	printf("disk:  %" PRId64 " segments, %s of %s live, %" PRId64 " %% full; %" PRId64 " commits, %" PRId64
-	       " syncs\n",
+	snprintf(full, sizeof full, "%" PRId64 " %% full", json_number(s, "pressure"));
+	printf("disk:  %" PRId64 " segments, %s of %s live, %s; %" PRId64 " commits, %" PRId64 " syncs\n",
 	       json_number(s, "segments"), screen_size(json_number(s, "bytes_live"), live),
-	       screen_size(json_number(s, "bytes_total"), total), json_number(s, "pressure"), json_number(s, "commits"),
-	       json_number(s, "syncs"));
+	       screen_size(json_number(s, "bytes_total"), total), json_is_true(json_object_get(s, "sick")) ? "FAILED" : full,
+	       json_number(s, "commits"), json_number(s, "syncs"));
+	if (json_is_true(json_object_get(s, "sick")))
+		printf("       a write or sync failed: nothing is accepted until Postrider is started anew, on a disk that works\n");
 }
 
 static void put_counters(json_t *counters)

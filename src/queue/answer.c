@@ -337,12 +337,12 @@ static json_t *spool_json(struct queue *q)
 	struct spool_stats s;
 
 	spool_get_stats(q->spool, &s);
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i}", "messages", (json_int_t)s.messages,
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:b}", "messages", (json_int_t)s.messages,
 			 "envelopes", (json_int_t)s.envelopes, "held", (json_int_t)s.held, "in_flight",
 			 (json_int_t)s.in_flight, "segments", (json_int_t)s.segments, "bytes_live",
 			 (json_int_t)s.bytes_live, "bytes_total", (json_int_t)s.bytes_total, "commits",
 			 (json_int_t)s.commits, "syncs", (json_int_t)s.syncs, "oldest", (json_int_t)s.oldest,
-			 "pressure", (int)spool_pressure(q->spool));
+			 "pressure", (int)spool_pressure(q->spool), "sick", (int)s.sick);
 }
 
 static json_t *counters_json(struct queue *q)
@@ -440,7 +440,8 @@ static void prometheus(struct client *c)
 	     put_gauge(&b, "spool_bytes_total", "Octets of all segments", s.bytes_total) &&
 	     put_gauge(&b, "spool_commits", "Commits since the start", s.commits) &&
 	     put_gauge(&b, "spool_syncs", "Disk syncs since the start", s.syncs) &&
-	     put_gauge(&b, "spool_pressure", "How full, 0 to 100", spool_pressure(q->spool));
+	     put_gauge(&b, "spool_pressure", "How full, 0 to 100", spool_pressure(q->spool)) &&
+	     put_gauge(&b, "spool_sick", "1: the disk failed, and nothing is accepted until a restart", s.sick);
 	if (ok)
 		client_put(c, json_pack("{s:b, s:o}", "ok", 1, "text", client_text(buf_view(&b))));
 	buf_free(&b);

@@ -511,12 +511,17 @@ void intake_channel(struct queue *q, uint32_t index, uint32_t generation, struct
 void intake_tell_pressure(struct queue *q)
 {
 	unsigned level = spool_pressure(q->spool);
+	struct spool_stats st;
 	struct wire_PRESSURE m;
 	struct intake_peer *p;
 
 	if (level > 100)
 		level = 100;
 	level -= level % 10; /* in steps, and only changes: a frame each turn would be noise */
+	if (level == 100) {
+		spool_get_stats(q->spool, &st);
+		level = st.sick ? WIRE_PRESSURE_SICK : level;
+	}
 	if (level == q->pressure_told)
 		return;
 	q->pressure_told = level;

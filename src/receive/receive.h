@@ -30,7 +30,7 @@
 #define SESSION_HELD_MAX (2 * CONN_IN_MAX)
 /* Unsent replies above this: the machine may have stopped (it does at 16 KiB), and goes on when they are written. */
 #define SESSION_BACKLOG 4096u
-/* Above this pressure of the spool new sessions get 421 and new messages 452 (spool.h: 0..100). */
+/* Above this pressure of the spool new sessions get 421 and new messages 452 (spool.h: 0..100; WIRE_PRESSURE_SICK: 451). */
 #define RECEIVE_PRESSURE_REFUSE 95u
 
 struct receive {

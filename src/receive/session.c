@@ -215,7 +215,7 @@ static void on_connect(struct session *s)
 		receive_session_answer(s, PSMTP_NO_TEMPORARY, &too_many);
 		return;
 	}
-	if (w->pressure >= RECEIVE_PRESSURE_REFUSE) {
+	if (w->pressure >= RECEIVE_PRESSURE_REFUSE && w->pressure != WIRE_PRESSURE_SICK) { /* a failed disk says 451 to each message */
 		receive_session_answer(s, PSMTP_NO_TEMPORARY, &too_busy);
 		return;
 	}

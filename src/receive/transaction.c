@@ -147,7 +147,7 @@ void receive_transaction_begin(struct session *s, const struct psmtp_server_even
 	struct wire_BODY_BEGIN begin = { .size_hint = ev->mail->size };
 
 	if (s->worker->pressure >= RECEIVE_PRESSURE_REFUSE) {
-		receive_session_answer(s, PSMTP_NO_TEMPORARY, &too_much);
+		receive_session_answer(s, PSMTP_NO_TEMPORARY, s->worker->pressure == WIRE_PRESSURE_SICK ? &not_durable : &too_much);
 		return;
 	}
 	begin.stream = s->stream = receive_session_stream(s);

@@ -223,6 +223,7 @@ static void take_channel(struct worker *w, const struct loop_post *p)
 			for_sessions(w, receive_transaction_queue_lost);
 		}
 		w->queue = ch;
+		w->pressure = 0; /* what the last one told was of its own; this one tells when it has any */
 		channel_set_handler(ch, &queue_handler, w);
 	} else {
 		if (w->local) {

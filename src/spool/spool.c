@@ -519,6 +519,7 @@ void spool_get_stats(struct spool *s, struct spool_stats *out)
 	pthread_mutex_lock(&s->lock);
 	*out = s->stats;
 	out->in_flight = s->marks.leased;
+	out->sick = atomic_load(&s->sick);
 	pthread_mutex_unlock(&s->lock);
 }
 

@@ -126,7 +126,11 @@ void spool_delete(struct spool *, spool_id, struct view dest, spool_done *, void
 /* Envelopes in order of (id, slot) from (after_id, after_slot) exclusive, at most max; dest empty: all. */
 void spool_list(struct spool *, spool_id after_id, uint32_t after_slot, struct view dest, size_t max, spool_leased *, void *arg);
 
-struct spool_stats { uint64_t messages, envelopes, held, in_flight, segments, bytes_live, bytes_total, commits, syncs; int64_t oldest; };
+struct spool_stats {
+	uint64_t messages, envelopes, held, in_flight, segments, bytes_live, bytes_total, commits, syncs;
+	int64_t oldest;
+	bool sick; /* the disk failed: all is answered SPOOL_SICK until the next start */
+};
 void spool_get_stats(struct spool *, struct spool_stats *);
 unsigned spool_pressure(struct spool *); /* 0..100; receive slows down above 80 */
 

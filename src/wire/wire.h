@@ -16,6 +16,9 @@
 /* A body frame carries at most so many octets: large enough to amortise the frame, small enough to share a channel. */
 #define WIRE_BODY_FRAME (16u * 1024)
 
+/* PRESSURE: 0 to 100, or this: the disk failed, and nothing can be taken until the queue is started anew. */
+#define WIRE_PRESSURE_SICK 200u
+
 enum wire_type {
 	WIRE_NONE = 0, /* never sent */
 #define MESSAGE(id, from, to, fd, fields) WIRE_##id,

@@ -439,10 +439,30 @@ static void test_limits(void **state)
 	d = call(w);
 	HEAR(&d, "421");
 	hang_up(&d);
+	/* its disk failed: every message is 451, and sessions are not turned away */
+	wire_send_PRESSURE(w->queue, &(struct wire_PRESSURE){ .level = WIRE_PRESSURE_SICK });
+	rig_turns(w->rig, 3);
+	d = call(w);
+	GREET(&d);
+	ASK(&d, "MAIL FROM:<a@b.test>\r\n", "250");
+	ASK(&d, "RCPT TO:<x@sink.test>\r\n", "250");
+	ASK(&d, "DATA\r\n", "451");
+	hang_up(&d);
 	wire_send_PRESSURE(w->queue, &(struct wire_PRESSURE){ .level = 10 });
 	rig_turns(w->rig, 3);
 	TO_DATA(&a);
 	hang_up(&a);
+	/* a queue that is started anew has none, and says nothing of it */
+	wire_send_PRESSURE(w->queue, &(struct wire_PRESSURE){ .level = 100 });
+	rig_turns(w->rig, 3);
+	channel_free(w->queue);
+	rig_turns(w->rig, 3);
+	connect_queue(w);
+	rig_turns(w->rig, 3);
+	d = call(w);
+	GREET(&d);
+	TO_DATA(&d);
+	hang_up(&d);
 	world_free(w);
 	w = world_new("sessions = 1", "relay { from = {\"127.0.0.0/8\"} }\n");
 	a = call(w);
