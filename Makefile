@@ -13,7 +13,7 @@ PACKAGES := build-essential clang meson ninja-build pkg-config git \
   libseccomp-dev libcap-dev libcmocka-dev libclang-rt-14-dev llvm-14
 # what the tests and the demonstration talk to, and look with
 TEST_PACKAGES := python3 python3-pytest python3-pytest-xdist python3-pytest-timeout swaks curl openssl unbound strace procps iproute2 graphviz mandoc \
-  libnet-ssleay-perl libio-socket-ssl-perl ca-certificates debootstrap
+  libnet-ssleay-perl libio-socket-ssl-perl ca-certificates debootstrap patch
 
 all: $(BUILD)/build.ninja ## build program, library and unit tests into build/
 	ninja -C $(BUILD) -j $(JOBS)
@@ -71,6 +71,9 @@ coverage: deps $(COV)/build.ninja ## lines and branches that the tests reach in 
 	ninja -C $(COV) -j $(JOBS) all fuzz-targets
 	$(PYTHON) tests/coverage/run --build $(COV)
 
+controls: deps all ## negative controls: builds with one fault each, which the named tests must catch
+	$(PYTHON) tests/controls/run --build $(BUILD)
+
 CORPORA ?= ../shared/corpora
 test-corpora: deps all ## judge the address parser by others' tables (CORPORA=DIR)
 	@if [ -d $(CORPORA)/isemail ]; then $(PYTHON) tests/unit/smtp/corpus_isemail.py $(BUILD)/tests/unit/smtp/corpus_isemail $(CORPORA)/isemail/tests.xml; \
@@ -88,4 +91,4 @@ install: all ## as meson install (DESTDIR, prefix by `meson configure`)
 clean: ## remove the build folders
 	rm -rf $(BUILD) $(SAN) $(FUZZ) $(COV)
 
-.PHONY: all help deps demo test test-unit test-integration test-corpora fuzz metamorphic coverage run docs install clean
+.PHONY: all help deps demo test test-unit test-integration test-corpora fuzz metamorphic coverage controls run docs install clean
