@@ -35,11 +35,10 @@ static int64_t real_mono(void *arg)
 	return clock_ms(CLOCK_MONOTONIC);
 }
 
-static void real_random(void *arg, void *to, size_t n)
+static void kernel_random(void *to, size_t n)
 {
 	unsigned char *p = to;
 
-	(void)arg;
 	while (n) {
 		ssize_t r = getrandom(p, n, 0);
 		if (r == -1) {
@@ -50,6 +49,30 @@ static void real_random(void *arg, void *to, size_t n)
 		p += r;
 		n -= (size_t)r;
 	}
+}
+
+/* Ids and jitter want a few octets at a time: they come from a supply that one call fills for many.  Handed out octets are
+ * wiped from it.  Nobody here forks without exec, so no two processes share one.  Keys come from the kernel directly. */
+#define SUPPLY 512u
+#define SUPPLY_LARGEST 16u
+
+static void real_random(void *arg, void *to, size_t n)
+{
+	static _Thread_local unsigned char supply[SUPPLY];
+	static _Thread_local size_t left;
+
+	(void)arg;
+	if (n > SUPPLY_LARGEST) {
+		kernel_random(to, n);
+		return;
+	}
+	if (left < n) {
+		kernel_random(supply, SUPPLY);
+		left = SUPPLY;
+	}
+	left -= n;
+	memcpy(to, supply + left, n);
+	memset(supply + left, 0, n);
 }
 
 static int real_open(void *arg, const char *path, int flags, mode_t mode)

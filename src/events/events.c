@@ -1,6 +1,8 @@
 /* events.c - one event is one logfmt line and one count.
  *
  * Use       events_new at the start of a role, events_emit (or EMIT) from any thread, events_free at its end.
+ * Batches   with events_gather lines wait for events_flush, which the loop calls before it sleeps; warnings and errors never
+ *           wait.  A crash loses the lines of its turn, no counts.
  * Ownership the descriptor and the counters are borrowed; fields are read during the call only.
  * Failure   nothing here fails towards the caller: a line that cannot leave now is dropped and counted, and the count is
  *           reported by a `dropped` line before the next line that can leave.  A count is never lost.
@@ -49,6 +51,9 @@ struct events {
 	uint64_t own[EVENT_END + 1];
 	uint64_t dropped; /* lines not reported yet; under lock */
 	pthread_mutex_t lock;
+	bool gather;
+	size_t waiting, lines; /* octets and lines in batch; changed under lock, looked at without */
+	char batch[LINE_MAX_OCTETS]; /* leaves in one write, which a pipe keeps whole as it does a line */
 };
 
 struct line {
@@ -180,6 +185,20 @@ static void put_value(struct line *l, struct view v)
 	l->text[l->n++] = '"';
 }
 
+/* The decimal digits of v, without the cost of a format. */
+static size_t decimal(uint64_t v, char to[20])
+{
+	char digits[20];
+	size_t n = 0, i;
+
+	do
+		digits[n++] = (char)('0' + v % 10);
+	while ((v /= 10) != 0);
+	for (i = 0; i < n; i++)
+		to[i] = digits[n - 1 - i];
+	return n;
+}
+
 static void put_field(struct line *l, const struct event_field *f)
 {
 	char text[24];
@@ -195,7 +214,7 @@ static void put_field(struct line *l, const struct event_field *f)
 		put_value(l, f->text);
 		return;
 	case EVENT_FIELD_U64:
-		snprintf(text, sizeof text, "%llu", (unsigned long long)f->number);
+		text[decimal(f->number, text)] = '\0';
 		break;
 	case EVENT_FIELD_I64:
 		snprintf(text, sizeof text, "%lld", (long long)f->number);
@@ -244,21 +263,21 @@ static void compose(struct line *l, const struct events *ev, enum event e, const
 
 /* One write, never waiting.  The lock makes poll-then-write safe among our threads; among processes that share a
  * blocking pipe a race for its last free page remains, so `super` should hand out a non-blocking one. */
-static bool leave(const struct events *ev, const struct line *l)
+static bool leave(const struct events *ev, const char *text, size_t count)
 {
 	ssize_t n;
 	do {
 		if (ev->socket) {
-			n = send(ev->fd, l->text, l->n, MSG_DONTWAIT | MSG_NOSIGNAL);
+			n = send(ev->fd, text, count, MSG_DONTWAIT | MSG_NOSIGNAL);
 		} else {
 			struct pollfd p = { .fd = ev->fd, .events = POLLOUT };
 			if (!ev->nonblocking && (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT)))
 				return false;
-			n = write(ev->fd, l->text, l->n);
+			n = write(ev->fd, text, count);
 		}
 	} while (n == -1 && errno == EINTR);
 	/* a short write (a full disk, never a pipe) leaves a torn line behind: nothing better than to count it */
-	return n == (ssize_t)l->n;
+	return n == (ssize_t)count;
 }
 
 static void count(struct events *ev, size_t index, uint64_t n)
@@ -266,10 +285,10 @@ static void count(struct events *ev, size_t index, uint64_t n)
 	__atomic_fetch_add(&ev->counters[index], n, __ATOMIC_RELAXED);
 }
 
-static void drop(struct events *ev)
+static void drop(struct events *ev, size_t lines)
 {
-	ev->dropped++;
-	count(ev, EVENT_END, 1);
+	ev->dropped += lines;
+	count(ev, EVENT_END, lines);
 }
 
 /* Tells of dropped lines first, so that the log never hides a hole.  Called under the lock. */
@@ -279,19 +298,53 @@ static bool report_dropped(struct events *ev)
 	if (ev->dropped == 0)
 		return true;
 	compose(&l, ev, EVENT_DROPPED, (const struct event_field[]){ F_U64("n", ev->dropped) }, 1);
-	if (!leave(ev, &l))
+	if (!leave(ev, l.text, l.n))
 		return false;
 	count(ev, EVENT_DROPPED, 1);
 	ev->dropped = 0;
 	return true;
 }
 
-void events_emit(struct events *ev, enum event e, const struct event_field *fields, size_t n)
+/* What waits leaves, or is dropped.  Called under the lock. */
+static void let_go(struct events *ev)
+{
+	if (ev->waiting && (!report_dropped(ev) || !leave(ev, ev->batch, ev->waiting)))
+		drop(ev, ev->lines);
+	__atomic_store_n(&ev->waiting, 0, __ATOMIC_RELAXED);
+	ev->lines = 0;
+}
+
+static void gather(struct events *ev, const struct line *l)
+{
+	if (ev->waiting + l->n > sizeof ev->batch)
+		let_go(ev);
+	memcpy(ev->batch + ev->waiting, l->text, l->n);
+	ev->lines++;
+	__atomic_store_n(&ev->waiting, ev->waiting + l->n, __ATOMIC_RELAXED);
+}
+
+void events_gather(struct events *ev)
+{
+	ev->gather = true;
+}
+
+void events_flush(struct events *ev)
+{
+	if (!ev || !__atomic_load_n(&ev->waiting, __ATOMIC_RELAXED))
+		return;
+	pthread_mutex_lock(&ev->lock);
+	let_go(ev);
+	pthread_mutex_unlock(&ev->lock);
+}
+
+void events_emit(struct events *ev, enum event e, bool *checked, const struct event_field *fields, size_t n)
 {
 	const struct row *row = row_of(e);
-	/* our own bug, whatever the level: a key that the table does not declare is not in the documentation either */
-	for (size_t i = 0; i < n; i++)
+	/* our own bug, whatever the level: a key that the table does not declare is not in the documentation either.  The keys
+	 * of one place in the code are always the same, so they are looked up once. */
+	for (size_t i = 0; !__atomic_load_n(checked, __ATOMIC_RELAXED) && i < n; i++)
 		assert(declared(row->keys, fields[i].key));
+	__atomic_store_n(checked, true, __ATOMIC_RELAXED);
 	if (!ev)
 		return;
 	count(ev, e, 1);
@@ -301,8 +354,13 @@ void events_emit(struct events *ev, enum event e, const struct event_field *fiel
 	struct line l;
 	compose(&l, ev, e, fields, n);
 	pthread_mutex_lock(&ev->lock);
-	if (!report_dropped(ev) || !leave(ev, &l))
-		drop(ev);
+	if (ev->gather && row->level < EVENT_WARN) {
+		gather(ev, &l);
+	} else {
+		let_go(ev); /* in the order in which things happened */
+		if (!report_dropped(ev) || !leave(ev, l.text, l.n))
+			drop(ev, 1);
+	}
 	pthread_mutex_unlock(&ev->lock);
 	errno = err;
 }
@@ -333,6 +391,7 @@ void events_free(struct events *ev)
 	if (!ev)
 		return;
 	pthread_mutex_lock(&ev->lock);
+	let_go(ev);
 	report_dropped(ev);
 	pthread_mutex_unlock(&ev->lock);
 	pthread_mutex_destroy(&ev->lock);

@@ -11,6 +11,8 @@
 #include "base/env.h"
 #include "base/view.h"
 
+#include <stdbool.h>
+
 enum event {
 	EVENT_NONE = 0, /* never emitted */
 #define EVENT(id, name, level, keys, help) EVENT_##id,
@@ -42,13 +44,18 @@ struct events; /* an emitter */
 #define EVENT_COUNTERS (EVENT_END + 1)
 struct events *events_new(const struct env *, const char *role, int fd, enum event_level least, uint64_t *counters);
 void events_free(struct events *);
+/* From here on lines below a warning wait for events_flush, so that a turn of a loop is one write and not one a line; up to
+ * 4,096 octets wait (what a pipe keeps whole).  Whoever calls it must flush before it sleeps: loop_log does (net/loop.h). */
+void events_gather(struct events *);
+void events_flush(struct events *); /* from any thread; cheap when nothing waits */
 /* Counts, and writes the line if its level is at least that of events_new.  errno stays.  ev NULL: only checks the
- * keys. */
-void events_emit(struct events *, enum event, const struct event_field *, size_t n);
+ * keys.  checked: of the place in the code; false until its keys were looked up. */
+void events_emit(struct events *, enum event, bool *checked, const struct event_field *, size_t n);
 #define EMIT(ev, id, ...)                                                                                              \
 	do {                                                                                                           \
+		static bool emit_checked_;                                                                             \
 		const struct event_field emit_fields_[] = { __VA_ARGS__ };                                             \
-		events_emit((ev), EVENT_##id, emit_fields_, sizeof emit_fields_ / sizeof emit_fields_[0]);              \
+		events_emit((ev), EVENT_##id, &emit_checked_, emit_fields_, sizeof emit_fields_ / sizeof emit_fields_[0]); \
 	} while (0)
 
 const char *event_name(enum event);

@@ -14,9 +14,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -592,15 +589,6 @@ void conn_init(struct conn *c, struct loop *l, const struct alloc *alloc, const 
 
 int conn_open(struct conn *c, int fd, struct error *e)
 {
-	int flags = fcntl(fd, F_GETFL), one = 1, err;
-
-	if (flags == -1 || (!(flags & O_NONBLOCK) && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == -1)) {
-		err = errno;
-		close(fd);
-		return error_sys(e, err, "a connection cannot be made non-blocking");
-	}
-	/* replies are written whole, so Nagle's delay gains nothing; unix sockets have none and say so */
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 	if (loop_watch_start(&c->watch, c->loop, fd, LOOP_READ, ready, c) == -1) {
 		close(fd);
 		return error_set(e, ERROR_AGAIN, "a connection cannot be watched");

@@ -71,7 +71,8 @@ struct conn {
 
 /* Nothing is read before conn_open.  alloc: of its buffers. */
 void conn_init(struct conn *, struct loop *, const struct alloc *, const struct conn_ops *, void *arg);
-/* Takes a connected stream socket over: non-blocking, TCP_NODELAY.  -1: closed again. */
+/* Takes a connected stream socket over.  Whoever made it has set TCP_NODELAY (listen.c, dial.c): replies are written whole,
+ * so Nagle's delay gains nothing.  Each call here says MSG_DONTWAIT.  -1: closed again. */
 int conn_open(struct conn *, int fd, struct error *);
 void conn_free(struct conn *);
 bool conn_is_open(const struct conn *);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -81,6 +82,7 @@ static int begin(struct dial *d, const struct address *source)
 	d->fd = socket(to->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (d->fd == -1)
 		return error_sys(&d->error, errno, "no socket for a connection to %s", address_text(to, text));
+	setsockopt(d->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* commands leave in whole flights; unix sockets have none and say so */
 	if (source) {
 		from = *source;
 		if (from.sa.ss_family != to->sa_family)

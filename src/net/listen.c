@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -98,8 +100,9 @@ static void go_on(void *arg)
 int listen_start(struct listener *l, struct loop *loop, int fd, void (*accepted)(void *arg, int fd, const struct address *peer),
 		 void (*refused)(void *arg, int err), void *arg)
 {
-	int flags = fcntl(fd, F_GETFL);
+	int flags = fcntl(fd, F_GETFL), one = 1;
 
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* what is accepted inherits it; unix sockets have none and say so */
 	*l = (struct listener){ .loop = loop, .fd = -1, .reserve = -1, .accepted = accepted, .refused = refused, .arg = arg };
 	loop_timer_init(&l->timer, loop, go_on, l);
 	if (flags == -1 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) == -1 ||

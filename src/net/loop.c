@@ -10,6 +10,7 @@
 #include "net/loop.h"
 
 #include "base/alloc.h"
+#include "events/events.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -36,6 +37,7 @@ struct loop {
 	uint64_t seq, armed; /* armed: the time that the alarm is set to, 0: none */
 	struct loop_later *first, **last;
 	void *scratch[2];
+	struct events *log;
 };
 
 /* ---- the heap ---- */
@@ -250,6 +252,7 @@ bool loop_turn(struct loop *l, bool may_block)
 		may_block = false;
 	arm(l);
 	l->stale = true;
+	events_flush(l->log);
 	if (uv_loop_alive(&l->uv))
 		uv_run(&l->uv, may_block && !l->stopping ? UV_RUN_ONCE : UV_RUN_NOWAIT);
 	l->stale = true;
@@ -275,6 +278,11 @@ void loop_stop(struct loop *l)
 uint64_t loop_now(const struct loop *l)
 {
 	return l->now;
+}
+
+void loop_log(struct loop *l, struct events *log)
+{
+	l->log = log;
 }
 
 void *loop_scratch(struct loop *l, unsigned which)
@@ -326,9 +334,12 @@ void loop_free(struct loop *l)
 
 /* ---- descriptors ---- */
 
+/* What is no longer wanted stays armed until it rings once: a session that holds its reading back while it waits for an
+ * answer mostly hears nothing meanwhile, and is spared two system calls. */
 struct watch_impl {
 	uv_poll_t uv;
 	struct loop_watch *watch; /* NULL once stopped */
+	unsigned armed;           /* what libuv watches for: at least what is wanted */
 };
 
 static void impl_closed(uv_handle_t *h)
@@ -342,9 +353,10 @@ static int watch_apply(struct watch_impl *impl)
 {
 	int events = 0;
 
-	if (impl->watch->want & LOOP_READ)
+	impl->armed = impl->watch->want;
+	if (impl->armed & LOOP_READ)
 		events |= UV_READABLE;
-	if (impl->watch->want & LOOP_WRITE)
+	if (impl->armed & LOOP_WRITE)
 		events |= UV_WRITABLE;
 	return events ? uv_poll_start(&impl->uv, events, watch_rang) : uv_poll_stop(&impl->uv);
 }
@@ -362,13 +374,16 @@ static void watch_rang(uv_poll_t *h, int status, int events)
 		io |= LOOP_READ;
 	if (events & UV_WRITABLE)
 		io |= LOOP_WRITE;
-	if (status < 0)
+	if (status < 0) {
 		io = w->want; /* an error on the descriptor: let the handler meet it in its own call */
+		impl->armed = 0; /* libuv stopped the handle when it told the error */
+	}
+	bool unwanted = io & ~w->want;
 	io &= w->want;
 	if (io)
 		w->ready(w->arg, io);
-	/* libuv stopped the handle when it told the error; a handler that still wants it keeps it */
-	if (status < 0 && impl->watch)
+	/* a handler that still wants it keeps it */
+	if (impl->watch && ((unwanted && impl->armed & ~w->want) || (w->want & ~impl->armed)))
 		watch_apply(impl);
 }
 
@@ -399,7 +414,8 @@ void loop_watch_want(struct loop_watch *w, unsigned want)
 	if (!w->impl || w->want == want)
 		return;
 	w->want = want;
-	watch_apply(w->impl);
+	if (want & ~((struct watch_impl *)w->impl)->armed)
+		watch_apply(w->impl);
 }
 
 void loop_watch_stop(struct loop_watch *w)

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct events;
 struct loop;
 
 struct loop *loop_new(const struct env *); /* NULL: memory or descriptors */
@@ -20,6 +21,7 @@ int loop_run(struct loop *);               /* until loop_stop, or nothing is lef
 void loop_stop(struct loop *);
 bool loop_turn(struct loop *, bool may_block); /* one turn; for tests and simulators */
 uint64_t loop_now(const struct loop *);    /* ms */
+void loop_log(struct loop *, struct events *); /* borrowed: its lines leave before the loop sleeps */
 
 struct loop_timer { struct loop *loop; void (*fire)(void *arg); void *arg; uint64_t at; size_t place; }; /* equal times: in the order set */
 void loop_timer_init(struct loop_timer *, struct loop *, void (*fire)(void *arg), void *arg);

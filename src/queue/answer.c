@@ -280,8 +280,9 @@ static void emit(struct client *c, uint64_t n)
 {
 	struct event_field fields[] = { F_ID("id", c->id), F_VIEW("dest", c->dest), F_U64("n", n),
 					F_U64("uid", c->uid) };
+	bool checked = false; /* one place, several events */
 
-	events_emit(c->q->events, c->event, fields, sizeof fields / sizeof fields[0]);
+	events_emit(c->q->events, c->event, &checked, fields, sizeof fields / sizeof fields[0]);
 }
 
 static void counted(void *arg, enum spool_status status, spool_id n)

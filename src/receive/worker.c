@@ -316,6 +316,7 @@ int receive_worker_init(struct worker *w, struct receive *room, unsigned index, 
 	if (loop_thread_init(&w->thread, room->role->env, index == 0 ? room->role->loop : NULL, on_post, w) == -1)
 		return error_set(e, ERROR_AGAIN, "no memory or descriptor for a worker");
 	w->loop = w->thread.loop;
+	loop_log(w->loop, room->role->events);
 	w->tls = calloc(conf->listener_count, sizeof *w->tls);
 	w->tls_broken = calloc(conf->listener_count, sizeof *w->tls_broken);
 	if (!w->tls || !w->tls_broken || make_places(w) == -1)

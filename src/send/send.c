@@ -226,6 +226,7 @@ static int make_sender(struct send_room *room, struct sender *s, unsigned index,
 	if (loop_thread_init(&s->thread, role->env, index == 0 ? role->loop : NULL, on_post, s) == -1)
 		return error_set(e, ERROR_AGAIN, "no memory for a loop");
 	s->loop = s->thread.loop;
+	loop_log(s->loop, role->events);
 	loop_timer_init(&s->sweep, s->loop, on_sweep, s);
 	loop_timer_set(&s->sweep, loop_now(s->loop) + SWEEP_MS);
 	s->tls_any = tls_client_new(TLS_VERIFY_NONE, trust, e);

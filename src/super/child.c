@@ -212,6 +212,8 @@ static int start_role(struct child_run *run, enum role_kind kind, uint32_t gener
 	role->loop = loop_new(role->env);
 	if (!role->events || !role->loop)
 		return error_set(e, ERROR_AGAIN, "no memory");
+	events_gather(role->events);
+	loop_log(role->loop, role->events);
 	if (parse_handoff(run, CHILD_FD_HANDOFF, &run->files, &run->conf, e) == -1)
 		return -1;
 	role->conf = run->conf;

@@ -234,6 +234,8 @@ int super_run_single(const char *path)
 		fprintf(stderr, "postrider: %s\n", e.text[0] ? e.text : "no memory");
 		status = SUPER_EXIT_SOFTWARE;
 	} else {
+		events_gather(s.super.events);
+		loop_log(s.super.loop, s.super.events);
 		EMIT(s.super.events, READY, F_I64("pid", getpid()), F_U64("listeners", 1));
 		loop_run(s.super.loop);
 	}

@@ -88,7 +88,9 @@ static void emit_prefix(void)
 }
 static void emit_none(void)
 {
-	events_emit(ev, EVENT_NONE, NULL, 0);
+	bool checked = false;
+
+	events_emit(ev, EVENT_NONE, &checked, NULL, 0);
 }
 
 static void undeclared_keys_are_our_bug(void **state)
@@ -299,6 +301,62 @@ static void threads_share_an_emitter(void **state)
 	end();
 }
 
+/* Lines gather until the flush, several in one write; a warning takes along what waits, in order. */
+static void lines_gather_until_the_flush(void **state)
+{
+	(void)state;
+	begin(0, EVENT_INFO, NULL);
+	events_gather(ev);
+	EMIT(ev, STOPPING, F_STR("reason", "one"));
+	EMIT(ev, STOPPING, F_STR("reason", "two"));
+	assert_int_equal(drain(pair[0]), 0);
+	events_flush(ev);
+	drain(pair[0]);
+	assert_non_null(strstr(got, "reason=one\n"));
+	assert_true(strstr(got, "reason=one\n") < strstr(got, "reason=two\n"));
+	events_flush(ev);
+	assert_int_equal(drain(pair[0]), 0);
+	EMIT(ev, STOPPING, F_STR("reason", "three"));
+	EMIT(ev, FAULT, F_STR("where", "here"), F_STR("reason", "four"));
+	drain(pair[0]);
+	assert_true(strstr(got, "reason=three\n") && strstr(got, "reason=three\n") < strstr(got, "reason=four\n"));
+	EMIT(ev, STOPPING, F_STR("reason", "five"));
+	events_free(ev); /* what waits leaves at the end */
+	drain(pair[0]);
+	assert_non_null(strstr(got, "reason=five\n"));
+	close(pair[0]);
+	close(pair[1]);
+}
+
+/* More than a batch holds leaves by itself, and no line is torn; those that cannot leave are counted one by one. */
+static void a_full_batch_leaves_and_a_lost_one_is_counted(void **state)
+{
+	uint64_t counters[EVENT_COUNTERS] = { 0 };
+	size_t lines = 0, n;
+	int i;
+
+	(void)state;
+	begin(O_NONBLOCK, EVENT_INFO, counters);
+	events_gather(ev);
+	for (i = 0; i < 200; i++)
+		EMIT(ev, STOPPING, F_STR("reason", "again and again"));
+	events_flush(ev);
+	n = drain(pair[0]);
+	for (size_t k = 0; k < n; k++)
+		lines += got[k] == '\n';
+	assert_int_equal(lines, 200);
+	for (i = 0; i < 20000; i++)
+		EMIT(ev, STOPPING, F_STR("reason", "nobody reads"));
+	events_flush(ev);
+	n = drain(pair[0]);
+	for (lines = 0; n--;)
+		lines += got[n] == '\n';
+	assert_true(lines > 0 && lines < 20000);
+	assert_int_equal(lines + counters[EVENT_END], 20000);
+	assert_int_equal(counters[EVENT_STOPPING], 20200);
+	end();
+}
+
 static void ids_have_sixteen_digits(void **state)
 {
 	(void)state;
@@ -348,6 +406,8 @@ int main(void)
 		cmocka_unit_test(a_slow_reader_costs_lines_not_time),
 		cmocka_unit_test(a_closed_reader_is_survived),
 		cmocka_unit_test(threads_share_an_emitter),
+		cmocka_unit_test(lines_gather_until_the_flush),
+		cmocka_unit_test(a_full_batch_leaves_and_a_lost_one_is_counted),
 		cmocka_unit_test(ids_have_sixteen_digits),
 		cmocka_unit_test(the_table_is_sound),
 	};

@@ -282,6 +282,51 @@ static void seen_ready(void *arg, unsigned io)
 		loop_watch_stop(&s->watch);
 }
 
+/* Reading that is held back costs nothing until something comes, then one wake-up, and no second. */
+struct held { struct loop_watch watch; unsigned rang; };
+
+static void held_ready(void *arg, unsigned io)
+{
+	struct held *h = arg;
+
+	assert_int_equal(io, LOOP_READ);
+	h->rang++;
+}
+
+static void what_is_not_wanted_is_not_told(void **state)
+{
+	struct loop *l = loop_new(&env_real);
+	struct held h = { .rang = 0 };
+	int fd[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
+	assert_int_equal(loop_watch_start(&h.watch, l, fd[0], LOOP_READ, held_ready, &h), 0);
+	loop_watch_want(&h.watch, 0);
+	assert_int_equal(write(fd[1], "x", 1), 1);
+	for (int i = 0; i < 5; i++)
+		loop_turn(l, false);
+	assert_int_equal(h.rang, 0);
+	loop_watch_want(&h.watch, LOOP_READ); /* still there: told now, and as long as it is not read */
+	loop_turn(l, false);
+	assert_int_equal(h.rang, 1);
+	loop_watch_want(&h.watch, 0);
+	loop_watch_want(&h.watch, LOOP_READ); /* in one turn: nothing is lost */
+	loop_turn(l, false);
+	assert_int_equal(h.rang, 2);
+	loop_watch_want(&h.watch, 0);
+	close(fd[1]); /* an end, too, is told only to who wants it */
+	loop_turn(l, false);
+	loop_turn(l, false);
+	assert_int_equal(h.rang, 2);
+	loop_watch_want(&h.watch, LOOP_READ);
+	loop_turn(l, false);
+	assert_int_equal(h.rang, 3);
+	loop_watch_stop(&h.watch);
+	close(fd[0]);
+	loop_free(l);
+}
+
 static void descriptors_are_watched(void **state)
 {
 	struct loop *l = loop_new(&env_real);
@@ -409,6 +454,7 @@ int main(void)
 		cmocka_unit_test(laters_run_in_order_and_in_the_same_turn),
 		cmocka_unit_test(a_later_that_never_ends_does_not_hang_the_loop),
 		cmocka_unit_test(descriptors_are_watched),
+		cmocka_unit_test(what_is_not_wanted_is_not_told),
 		cmocka_unit_test(a_descriptor_number_may_be_used_again_at_once),
 		cmocka_unit_test(another_thread_wakes),
 		cmocka_unit_test(signals_are_caught),
