@@ -229,11 +229,11 @@ static int make_sender(struct send_room *room, struct sender *s, unsigned index,
 	loop_log(s->loop, role->events);
 	loop_timer_init(&s->sweep, s->loop, on_sweep, s);
 	loop_timer_set(&s->sweep, loop_now(s->loop) + SWEEP_MS);
-	s->tls_any = tls_client_new(TLS_VERIFY_NONE, trust, e);
+	s->tls_any = index ? tls_client_like(room->senders[0].tls_any, TLS_VERIFY_NONE, e) : tls_client_new(TLS_VERIFY_NONE, trust, e);
 	if (!s->tls_any)
 		return -1;
 	if (trust.p)
-		s->tls_verify = tls_client_new(TLS_VERIFY_CHAIN_AND_NAME, trust, e);
+		s->tls_verify = tls_client_like(s->tls_any, TLS_VERIFY_CHAIN_AND_NAME, e);
 	return !trust.p || s->tls_verify ? 0 : -1;
 }
 

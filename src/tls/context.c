@@ -306,7 +306,8 @@ static int load_trust(struct ossl_context *c, struct view trust, struct error *e
 	return 0;
 }
 
-struct tls_context *tls_client_new(enum tls_verify verify, struct view trust, struct error *e)
+/* The trusted certificates come from trust, or are those of `like`, which has parsed them already. */
+static struct tls_context *client_new(enum tls_verify verify, struct view trust, const struct ossl_context *like, struct error *e)
 {
 	struct ossl_context *c = context_new(false);
 	bool strict = verify == TLS_VERIFY_CHAIN_AND_NAME;
@@ -323,12 +324,16 @@ struct tls_context *tls_client_new(enum tls_verify verify, struct view trust, st
 		goto fail;
 	}
 	SSL_CTX_set_verify(c->ssl, strict ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
-	if (strict && trust.n == 0) {
+	if (strict && trust.n == 0 && !(like && like->trusting)) {
 		error_set(e, ERROR_INPUT, "there is no trust bundle to verify with");
 		goto fail;
 	}
 	if (trust.n && load_trust(c, trust, e) == -1)
 		goto fail;
+	if (like) {
+		SSL_CTX_set1_cert_store(c->ssl, SSL_CTX_get_cert_store(like->ssl));
+		c->trusting = like->trusting;
+	}
 	/* what the operator lists is trusted, also when it is not a root */
 	X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(c->ssl), X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_TRUSTED_FIRST);
 	return &c->base;
@@ -336,4 +341,14 @@ fail:
 	if (c)
 		ossl_context_free(&c->base);
 	return NULL;
+}
+
+struct tls_context *tls_client_new(enum tls_verify verify, struct view trust, struct error *e)
+{
+	return client_new(verify, trust, NULL, e);
+}
+
+struct tls_context *tls_client_like(const struct tls_context *like, enum tls_verify verify, struct error *e)
+{
+	return client_new(verify, VIEW(""), (const struct ossl_context *)like, e);
 }

@@ -63,6 +63,9 @@ int64_t tls_context_expires(const struct tls_context *);
 enum tls_verify { TLS_VERIFY_NONE = 1, TLS_VERIFY_CHAIN_AND_NAME };
 /* With NONE and a bundle, the check is made and stated in the facts, but decides nothing. */
 struct tls_context *tls_client_new(enum tls_verify, struct view trust_pem, struct error *);
+/* Another one that shares the trusted certificates of a context of tls_client_new: a bundle of 140 costs 50 ms and a MiB to
+ * parse, and each thread wants contexts of its own.  Either may be freed first. */
+struct tls_context *tls_client_like(const struct tls_context *, enum tls_verify, struct error *);
 
 void tls_context_free(struct tls_context *);
 

@@ -188,7 +188,7 @@ relay                 {{ from = {{{relay_from}}} }}
         self.process = subprocess.Popen(self.command("run", "-c", str(self.config_path), *self.arguments, wrapper=self.wrapper), stdin=subprocess.DEVNULL,
                                         stdout=self.log_file, stderr=self.log_file, env=self.env, start_new_session=True)
         if ready:
-            wait_for(lambda: "event=ready" in self.log(self.mark) or self.process.poll() is not None, 15, "event=ready")
+            wait_for(lambda: "event=ready" in self.log(self.mark) or self.process.poll() is not None, 60, "event=ready")
             if self.process.poll() is not None:
                 pytest.fail(f"it ended with {self.process.returncode}:\n{self.log()}")
         return self

@@ -129,6 +129,10 @@ static void bad_trust_is_refused(void **state)
 	assert_null(tls_client_new(TLS_VERIFY_CHAIN_AND_NAME, VIEW(""), &e));
 	assert_non_null(strstr(e.text, "no trust bundle"));
 	assert_null(tls_client_new(TLS_VERIFY_CHAIN_AND_NAME, VIEW("# nothing\n"), &e));
+	struct tls_context *trusting_nobody = tls_client_new(TLS_VERIFY_NONE, VIEW(""), &e);
+	assert_non_null(trusting_nobody);
+	assert_null(tls_client_like(trusting_nobody, TLS_VERIFY_CHAIN_AND_NAME, &e));
+	tls_context_free(trusting_nobody);
 	assert_null(tls_client_new(TLS_VERIFY_NONE, VIEW("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), &e));
 }
 
@@ -331,12 +335,14 @@ static void names_are_verified_by_subject_alternative_names_alone(void **state)
 		{ "x", "IP:::1", "::1", true },
 	};
 	struct error e;
-	struct tls_context *strict = tls_client_new(TLS_VERIFY_CHAIN_AND_NAME, view_cstr(ca.cert_pem), &e),
-			   *watching = tls_client_new(TLS_VERIFY_NONE, view_cstr(ca.cert_pem), &e);
+	struct tls_context *first = tls_client_new(TLS_VERIFY_CHAIN_AND_NAME, view_cstr(ca.cert_pem), &e),
+			   *strict = tls_client_like(first, TLS_VERIFY_CHAIN_AND_NAME, &e),
+			   *watching = tls_client_like(strict, TLS_VERIFY_NONE, &e);
 	size_t i;
 
 	(void)state;
 	assert_non_null(strict);
+	tls_context_free(first); /* what they share outlives it */
 	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
 		struct pki p = pki_make("P-256", rows[i].cn, rows[i].san, &ca, false, 10);
 		struct tls_context *server = server_of(&p, &e);
