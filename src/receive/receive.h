@@ -95,6 +95,7 @@ struct session {
 	uint64_t id;
 	struct loop_timer timer;
 	uint64_t opened, answer_by;
+	const struct psmtp_reply *refusal; /* the listener is full: what CONNECT is answered; else NULL */
 	enum owed owed;            /* whose answer the protocol waits for */
 	bool trusted, early, closing, in_peers, counted, running;
 	bool backlog;              /* much output waits: commands may wait behind it */
@@ -107,6 +108,7 @@ struct session {
 	uint64_t size;
 	long credit;
 	bool paused, body_lost, submitted, answered;
+	bool chunked;              /* by BDAT */
 	bool stream_gone;          /* the queue that knew the stream has gone: the next one must not hear of it */
 	struct buf held;           /* octets of the body that wait for credit */
 	struct psmtp_verdict answer; /* of queue: given to each recipient in LMTP */

@@ -199,24 +199,27 @@ static void log_rejected(struct session *s, const struct psmtp_server_event *ev)
 	     F_U64("code", ev->reply.code), F_VIEW("text", view_in(ev->reply.text)), F_STR("reason", ev->reason));
 }
 
-static void on_connect(struct session *s)
+/* Counts the session against its limits; the reply when one is passed. */
+static const struct psmtp_reply *admit(struct session *s)
 {
 	struct worker *w = s->worker;
 	atomic_uint *count = &w->room->sessions[s->listener_index];
 
 	s->counted = true;
-	if (atomic_fetch_add(count, 1) >= s->listener->set.sessions) {
-		receive_session_answer(s, PSMTP_NO_TEMPORARY, &too_many);
-		return;
-	}
+	if (atomic_fetch_add(count, 1) >= s->listener->set.sessions)
+		return &too_many;
 	s->in_peers = receive_peers_enter(w->room->peers, (const struct sockaddr *)&s->peer.sa,
 	                          s->trusted ? 0 : s->listener->set.sessions_per_address);
-	if (!s->in_peers) {
-		receive_session_answer(s, PSMTP_NO_TEMPORARY, &too_many);
-		return;
-	}
-	if (w->pressure >= RECEIVE_PRESSURE_REFUSE && w->pressure != WIRE_PRESSURE_SICK) { /* a failed disk says 451 to each message */
-		receive_session_answer(s, PSMTP_NO_TEMPORARY, &too_busy);
+	if (!s->in_peers)
+		return &too_many;
+	/* a failed disk says 451 to each message */
+	return w->pressure >= RECEIVE_PRESSURE_REFUSE && w->pressure != WIRE_PRESSURE_SICK ? &too_busy : NULL;
+}
+
+static void on_connect(struct session *s)
+{
+	if (s->refusal) {
+		receive_session_answer(s, PSMTP_NO_TEMPORARY, s->refusal);
 		return;
 	}
 	if (s->listener->set.greeting_delay == 0) {
@@ -369,6 +372,17 @@ static bool take_place(struct worker *w, struct session *s)
 	return true;
 }
 
+/* TLS comes first, and nothing can be said outside it: whoever is refused is left without a word. */
+static void open_implicit(struct session *s)
+{
+	if (s->refusal)
+		s->reason = s->refusal == &too_busy ? "too_busy" : "too_many_sessions";
+	if (s->refusal || !s->worker->tls[s->listener_index])
+		psmtp_server_tls_failed(s->smtp, now_of(s));
+	else
+		start_tls(s);
+}
+
 void receive_session_open(struct worker *w, uint32_t listener, int fd, const struct address *peer)
 {
 	const struct role *role = receive_worker_role(w);
@@ -406,10 +420,9 @@ void receive_session_open(struct worker *w, uint32_t listener, int fd, const str
 		return;
 	}
 	EMIT(role->events, SESSION_START, F_ID("session", s->id), F_STR("client", s->client), F_STR("listener", s->listener->title));
-	if (s->listener->set.tls == CONF_LISTENER_IMPLICIT && w->tls[listener])
-		start_tls(s);
-	else if (s->listener->set.tls == CONF_LISTENER_IMPLICIT)
-		psmtp_server_tls_failed(s->smtp, now_of(s));
+	s->refusal = admit(s); /* before the handshake: whoever stops in the middle of it holds a place too */
+	if (s->listener->set.tls == CONF_LISTENER_IMPLICIT)
+		open_implicit(s);
 	receive_session_run(s);
 }
 

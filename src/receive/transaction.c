@@ -41,16 +41,11 @@ static bool keep_recipient(struct session *s, const struct wire_rcpt *r)
 	return true;
 }
 
-static void log_refused(struct session *s, const struct psmtp_reply *reply, struct view to, const char *reason)
+static void refuse_rcpt(struct session *s, const struct psmtp_reply *reply, struct view to, const char *reason)
 {
 	s->errors++;
 	EMIT(role_of(s)->events, REJECTED, F_ID("session", s->id), F_STR("client", s->client), F_STR("command", "RCPT"),
 	     F_U64("code", reply->code), F_VIEW("text", view_in(reply->text)), F_STR("reason", reason), F_VIEW("to", to));
-}
-
-static void refuse_rcpt(struct session *s, const struct psmtp_reply *reply, struct view to, const char *reason)
-{
-	log_refused(s, reply, to, reason);
 	receive_session_answer(s, reply->code / 100 == 5 ? PSMTP_NO_PERMANENT : PSMTP_NO_TEMPORARY, reply);
 }
 
@@ -142,12 +137,24 @@ void receive_transaction_local_lost(struct session *s)
 
 /* ---- the body ---- */
 
+static void log_refused(struct session *s, const struct psmtp_reply *reply, const char *reason)
+{
+	s->errors++;
+	EMIT(role_of(s)->events, REJECTED, F_ID("session", s->id), F_STR("client", s->client),
+	     F_STR("command", s->chunked ? "BDAT" : "DATA"), F_U64("code", reply->code), F_VIEW("text", view_in(reply->text)),
+	     F_STR("reason", reason));
+}
+
 void receive_transaction_begin(struct session *s, const struct psmtp_server_event *ev)
 {
 	struct wire_BODY_BEGIN begin = { .size_hint = ev->mail->size };
 
+	s->chunked = ev->chunked;
 	if (s->worker->pressure >= RECEIVE_PRESSURE_REFUSE) {
-		receive_session_answer(s, PSMTP_NO_TEMPORARY, s->worker->pressure == WIRE_PRESSURE_SICK ? &not_durable : &too_much);
+		const bool sick = s->worker->pressure == WIRE_PRESSURE_SICK;
+
+		log_refused(s, sick ? &not_durable : &too_much, sick ? "disk_failed" : "pressure");
+		receive_session_answer(s, PSMTP_NO_TEMPORARY, sick ? &not_durable : &too_much);
 		return;
 	}
 	begin.stream = s->stream = receive_session_stream(s);
@@ -157,6 +164,7 @@ void receive_transaction_begin(struct session *s, const struct psmtp_server_even
 	memset(&s->scan, 0, sizeof s->scan);
 	if (!s->worker->queue || !wire_send_BODY_BEGIN(s->worker->queue, &begin)) {
 		s->stream = 0;
+		log_refused(s, &not_durable, "queue_unreachable");
 		receive_session_answer(s, PSMTP_NO_TEMPORARY, &not_durable);
 		return;
 	}
@@ -288,6 +296,7 @@ void receive_transaction_end(struct session *s, const struct psmtp_server_event 
 	if (s->body_lost || !s->worker->queue || !submit(s, ev)) {
 		s->answered = true;
 		s->answer = (struct psmtp_verdict){ .kind = PSMTP_NO_TEMPORARY, .reply = not_durable };
+		log_refused(s, &not_durable, "queue_unreachable");
 		receive_session_answer(s, PSMTP_NO_TEMPORARY, &not_durable);
 		return;
 	}
@@ -319,15 +328,15 @@ void receive_transaction_done(struct session *s, const struct wire_BODY_DONE *do
 		settle(s, PSMTP_YES, &ok);
 		break;
 	case WIRE_DONE_LOOP:
-		log_refused(s, &mail_loop, VIEW(""), "mail_loop");
+		log_refused(s, &mail_loop, "mail_loop");
 		settle(s, PSMTP_NO_PERMANENT, &mail_loop);
 		break;
 	case WIRE_DONE_FULL:
-		log_refused(s, &disk_full, VIEW(""), "disk_full");
+		log_refused(s, &disk_full, "disk_full");
 		settle(s, PSMTP_NO_TEMPORARY, &disk_full);
 		break;
 	default:
-		log_refused(s, &not_durable, VIEW(""), "not_durable");
+		log_refused(s, &not_durable, "not_durable");
 		settle(s, PSMTP_NO_TEMPORARY, &not_durable);
 		break;
 	}
@@ -345,6 +354,7 @@ void receive_transaction_queue_lost(struct session *s)
 	}
 	s->body_lost = true;
 	if (s->owed == OWED_BODY) {
+		log_refused(s, &not_durable, "queue_unreachable");
 		settle(s, PSMTP_NO_TEMPORARY, &not_durable);
 	}
 }
@@ -357,6 +367,7 @@ void receive_transaction_late(struct session *s)
 	} else if (s->owed == OWED_BODY) {
 		s->answered = true;
 		s->answer = (struct psmtp_verdict){ .kind = PSMTP_NO_TEMPORARY, .reply = not_durable };
+		log_refused(s, &not_durable, "queue_slow");
 		receive_session_answer(s, PSMTP_NO_TEMPORARY, &not_durable);
 	}
 }
