@@ -262,14 +262,20 @@ static void put_diagnostic(struct writer *w, const struct mail_dsn_rcpt *r)
 	put_folded(w, (size_t)n, r->text.n ? r->text : VIEW("(no words)"));
 }
 
-/* RFC 3464 2.3.5: the name of the host, without our ":port" and address. */
-static struct view host_of(struct view remote)
+/* RFC 3464 2.3.5: the name of the host, of "name[address]:port".  One that is known by its address alone is a domain
+ * literal (RFC 3464 2.1.2, RFC 5321 4.1.3). */
+static void put_remote(struct writer *w, struct view remote)
 {
+	struct view host = view_slice(remote, 0, view_find(remote, '['));
+	bool v6 = view_find(host, ':') < host.n, v4 = !v6 && host.n > 0;
 	size_t i;
 
-	for (i = 0; i < remote.n && remote.p[i] != '[' && remote.p[i] != ':' && (unsigned char)remote.p[i] > 32;)
-		i++;
-	return i ? view_slice(remote, 0, i) : remote;
+	for (i = 0; i < host.n; i++)
+		v4 = v4 && (host.p[i] == '.' || (host.p[i] >= '0' && host.p[i] <= '9'));
+	put(w, VIEW("Remote-MTA: dns; "));
+	put_cstr(w, v6 ? "[IPv6:" : v4 ? "[" : "");
+	put_clean(w, host, 255);
+	put_cstr(w, v6 || v4 ? "]\r\n" : "\r\n");
 }
 
 static void put_machine(struct writer *w, bool high)
@@ -301,11 +307,8 @@ static void put_machine(struct writer *w, bool high)
 		put_clean(w, r->address, MAIL_DSN_TEXT_MAX);
 		w->ok = w->ok && buf_addf(w->out, "\r\nAction: %s\r\n", mail_dsn_action_name(r->action));
 		put_status(w, r);
-		if (r->remote.n) {
-			put(w, VIEW("Remote-MTA: dns; "));
-			put_clean(w, host_of(r->remote), 255);
-			put(w, VIEW("\r\n"));
-		}
+		if (r->remote.n && r->remote.p[0] != '/' && r->remote.p[0] != '[') /* a socket's path is no host */
+			put_remote(w, r->remote);
 		put_diagnostic(w, r);
 		if (r->last_attempt)
 			put_date(w, "Last-Attempt-Date", r->last_attempt);

@@ -1,6 +1,7 @@
 /* delivery.c - one DELIVER: its recipients, the part of its body that waits, and its OUTCOME; see send.h. */
 #include "send/send.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* The remote's words for a thousand recipients at a few lines each; what is over is cut, not the result. */
@@ -117,6 +118,19 @@ struct send_delivery *send_delivery_new(struct sender *s, const struct wire_DELI
 	return d;
 }
 
+/* The remote's words as it said them: the protocol library takes the enhanced code off, the log and reports want it. */
+static struct view words_of(struct send_delivery *d, const struct psmtp_reply *reply, bool local)
+{
+	char words[DELIVERY_TEXT_MAX + sizeof "2.999.999 "];
+	struct view text = view_slice(send_view(reply->text), 0, DELIVERY_TEXT_MAX);
+
+	if (local || !reply->enhanced[0])
+		return arena_copy(&d->texts, text);
+	snprintf(words, sizeof words, "%u.%u.%u %.*s", reply->enhanced[0] % 10u, reply->enhanced[1] % 1000u, reply->enhanced[2] % 1000u,
+	         VIEW_ARGS(text));
+	return arena_copy(&d->texts, view_cstr(words));
+}
+
 void send_delivery_decide(struct send_delivery *d, uint32_t rcpt, enum wire_result_kind kind, const struct psmtp_reply *reply,
                      struct view remote, bool local)
 {
@@ -126,7 +140,7 @@ void send_delivery_decide(struct send_delivery *d, uint32_t rcpt, enum wire_resu
 	if (rcpt >= d->message.rcpt_count || d->results[rcpt].kind)
 		return;
 	r = &d->results[rcpt];
-	text = arena_copy(&d->texts, view_slice(send_view(reply->text), 0, DELIVERY_TEXT_MAX));
+	text = words_of(d, reply, local);
 	remote = arena_copy(&d->texts, remote);
 	*r = (struct wire_result){
 		.kind = (uint8_t)kind,

@@ -119,7 +119,8 @@ def test_refused_recipient_is_bounced_to_the_sender(postrider, sink):
     message, status = bounce_of(box.wait()[0])
     text = str(message)
     assert "bad@relay.test" in text and "5.1.1" in text and "no such user" in text
-    p.wait_event("failed", to="bad@relay.test")
+    assert "smtp; 550 5.1.1 no such user" in text and "dns; [127.0.0.1]" in text
+    assert p.wait_event("failed", to="bad@relay.test")[0]["reason"] == "5.1.1 no such user"
     p.wait_event("delivered", to="good@relay.test")
 
 

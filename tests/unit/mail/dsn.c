@@ -64,6 +64,12 @@ static bool variant(const char *name, struct mail_dsn *d)
 		other.retry_until = NOW + 86400000;
 	} else if (!strcmp(name, "relayed"))
 		other.action = d->action = MAIL_DSN_RELAYED;
+	else if (!strcmp(name, "literal"))
+		other.remote = VIEW("192.0.2.9[192.0.2.9]:2525");
+	else if (!strcmp(name, "literal6"))
+		other.remote = VIEW("2001:db8::9[2001:db8::9]:25");
+	else if (!strcmp(name, "socket"))
+		other.remote = VIEW("/run/lmtp");
 	else if (!strcmp(name, "8bit"))
 		d->original = VIEW("Subject: h\r\n\r\ncaf\xc3\xa9\r\n");
 	else if (!strcmp(name, "utf8")) {
@@ -109,7 +115,7 @@ static void out_of_memory(void **state)
 /* Every line ends in CRLF, is within 998 octets, and no foreign word begins a line. */
 static void lines(void **state)
 {
-	static const char *names[] = { "failed", "headers", "delayed", "relayed", "8bit", "utf8", "xtext", "boundary" };
+	static const char *names[] = { "failed", "headers", "delayed", "relayed", "8bit", "utf8", "xtext", "boundary", "literal6" };
 	struct mail_dsn d;
 	struct buf b;
 	size_t i, at, n;

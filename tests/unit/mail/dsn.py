@@ -62,6 +62,11 @@ _, _, parts = report("relayed")
 _, x = fields(parts[1])
 assert x["Action"] == "relayed" and x["Status"].startswith("2.")
 
+for name, remote in (("literal", "dns; [192.0.2.9]"), ("literal6", "dns; [IPv6:2001:db8::9]"), ("socket", None)):
+    _, _, parts = report(name)
+    _, x = fields(parts[1])
+    assert x["Remote-MTA"] == remote, x["Remote-MTA"]
+
 raw, message, parts = report("8bit")
 assert message["Content-Transfer-Encoding"] == "8bit"
 assert parts[2]["Content-Transfer-Encoding"] == "8bit" and b"caf\xc3\xa9\r\n" in raw
@@ -84,4 +89,4 @@ assert parts[2].get_content_type() == "text/rfc822-headers" and len(raw) < 10000
 
 _, message, parts = report("boundary")
 assert parts[2].get_payload(0).get_payload().startswith("--=_postrider_")
-print("9 reports read")
+print("12 reports read")

@@ -204,7 +204,7 @@ static void test_results(void **state)
 	more(w, 1, "x\r\n", true);
 	is(w, 1, WIRE_DELIVERED, 250, false);
 	assert_int_equal(w->outcomes[1].r[1].kind, WIRE_FAILED);
-	assert_string_equal(w->outcomes[1].r[1].text, "no such user");
+	assert_string_equal(w->outcomes[1].r[1].text, "5.1.1 no such user");
 	assert_true(w->outcomes[1].dsn);
 	begin(w, 2, to(s, ""), TO("no@sink.test"), 3);
 	more(w, 2, "x\r\n", true);
