@@ -3,7 +3,8 @@
  *   an address literal       no question
  *   a host name              its addresses
  *   a domain (mx)            its MX hosts (route/plan.h orders them), then the addresses of each
- * What the DNS cannot say now defers the mail; only a clear "there is no such domain" or "it takes no mail" fails it.
+ * What the DNS cannot say now defers the mail; only a clear "there is no such domain" or "it takes no mail" fails it, and
+ * that of a domain alone: a next hop of the configuration that the DNS does not know is the operator's to mend.
  */
 #include "send/send.h"
 
@@ -15,6 +16,7 @@
 static const struct wire_result dns_later = { .kind = WIRE_DEFERRED, .code = 451, .enhanced = { 4, 4, 3 }, .local = 1 };
 static const struct wire_result no_domain = { .kind = WIRE_FAILED, .code = 550, .enhanced = { 5, 1, 2 }, .local = 1 };
 static const struct wire_result no_address = { .kind = WIRE_FAILED, .code = 550, .enhanced = { 5, 4, 4 }, .local = 1 };
+static const struct wire_result no_hop = { .kind = WIRE_DEFERRED, .code = 451, .enhanced = { 4, 4, 4 }, .local = 1 };
 static const struct wire_result null_mx = { .kind = WIRE_FAILED, .code = 556, .enhanced = { 5, 1, 10 }, .local = 1 };
 static const struct wire_result mail_loop = { .kind = WIRE_FAILED, .code = 554, .enhanced = { 5, 4, 6 }, .local = 1 };
 
@@ -101,7 +103,7 @@ static bool is_ourselves(const struct target *t, const struct address *a)
 			const struct sockaddr *own = (const struct sockaddr *)&conf->listeners[i].addresses[j].sa;
 			if (address_port(own) != SMTP_PORT)
 				continue;
-			if (address_equal_host(own, to) || (is_any(own) && (is_any(to) || address_is_loopback(to))))
+			if (address_equal_host(own, to) || (is_any(own) && (is_any(to) || address_is_loopback(to) || send_own_has(t->sender->room, to))))
 				return true;
 		}
 	return false;
@@ -141,8 +143,10 @@ static void collect(struct target *t)
 		plan_fail(t, &dns_later, "the DNS has no answer now for the mail hosts' addresses");
 	else if (loop)
 		plan_fail(t, &mail_loop, "mail loop: the best mail host is this server");
-	else
+	else if (t->dest.hop.delivery.kind == CONF_DELIVER_MX)
 		plan_fail(t, &no_address, "no mail host of the domain has an address");
+	else /* the operator named it: a slip of the pen, or of the DNS, is no verdict on the mail */
+		plan_fail(t, &no_hop, "the next hop has no address in the DNS");
 }
 
 static void ask_addresses(struct target *t)

@@ -258,6 +258,7 @@ static int prepare(struct role *role, struct error *e)
 	if (!room->senders)
 		return error_set(e, ERROR_AGAIN, "no memory");
 	atomic_store(&room->busy, room->count);
+	send_own_read(room);
 	if (tls_warm_up(e) == -1)
 		return -1;
 	if (loop_wake_init(&room->drained, role->loop, on_drained, room) == -1)

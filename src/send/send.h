@@ -33,6 +33,8 @@
 /* So many targets may be kept (some 18 KiB each); above it those that idle are forgotten at once, and after that only when
  * twice those that remained have come together. */
 #define SEND_TARGETS_KEPT 2048
+/* Addresses of this machine that are known; one with more has its other addresses found out by the loop count. */
+#define SEND_OWN_MAX 256
 
 struct send_room {
 	struct role *role;
@@ -41,6 +43,8 @@ struct send_room {
 	atomic_uint busy; /* those that have not drained */
 	struct loop_wake drained;
 	bool draining;
+	struct address own[SEND_OWN_MAX]; /* of this machine, when a listener is bound to all (own.c) */
+	size_t own_count;
 };
 
 struct sender {
@@ -165,6 +169,8 @@ void send_target_fail_waiting(struct target *, const struct wire_result *, bool 
 size_t send_target_candidate(struct target *, size_t from);
 
 /* plan.c */
+void send_own_read(struct send_room *); /* before the walls */
+bool send_own_has(const struct send_room *, const struct sockaddr *);
 void send_plan_start(struct target *);
 void send_plan_answer(struct sender *, const struct wire_RESOLVED *);
 void send_plan_lost(struct sender *); /* `resolve` has gone: open questions are temporary failures */

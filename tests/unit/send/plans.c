@@ -58,6 +58,7 @@ static const struct answer *all_none(const char *name) { (void)name; return &non
 static const struct answer *all_nowhere(const char *name) { (void)name; return &nowhere; }
 static const struct answer *all_loopback(const char *name) { (void)name; return &loopback; }
 static const struct answer *all_temporary(const char *name) { (void)name; return &temporary; }
+static const struct answer *all_nxdomain(const char *name) { (void)name; return &nxdomain; }
 static const struct answer *all_any(const char *name) { (void)name; return &any; }
 static const struct answer *b_ours(const char *name) { return *name == 'b' ? &ours : &nowhere; }
 static const struct answer *a_away_b_ours(const char *name) { return *name == 'b' ? &ours : &temporary; }
@@ -129,6 +130,43 @@ static void test_any_is_ours(void **state)
 	deliver(w, 2, "mx:e.test");
 	OUTCOME(w, 2);
 	assert_int_equal(w->outcomes[2].r[0].code, 554);
+	world_stop(w);
+}
+
+/* And behind each address that an interface of this machine has. */
+static void test_any_is_every_interface(void **state)
+{
+	struct world *w = world_new("0.0.0.0:25");
+	struct send_room *room = sender_of(w)->room;
+	struct sockaddr_in lo = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+
+	(void)state;
+	assert_true(send_own_has(room, (struct sockaddr *)&lo)); /* read at prepare */
+	room->own[room->own_count] = (struct address){ .len = sizeof lo };
+	((struct sockaddr_in *)&room->own[room->own_count].sa)->sin_family = AF_INET;
+	((struct sockaddr_in *)&room->own[room->own_count++].sa)->sin_addr.s_addr = htonl(INADDR_BROADCAST);
+	mx_answer = &none;
+	address_answer = all_nowhere;
+	deliver(w, 1, "mx:d.test");
+	OUTCOME(w, 1);
+	assert_int_equal(w->outcomes[1].r[0].code, 554);
+	assert_non_null(strstr(w->outcomes[1].r[0].text, "loop"));
+	world_stop(w);
+}
+
+/* A next hop that the operator named and the DNS does not know: all its mail would bounce for a slip of the pen. */
+static void test_a_next_hop_without_address_defers(void **state)
+{
+	struct world *w = world_new("127.0.0.5:25");
+
+	(void)state;
+	address_answer = all_nxdomain;
+	deliver(w, 1, "smtp:host.test:2525");
+	OUTCOME(w, 1);
+	assert_int_equal(w->outcomes[1].r[0].kind, WIRE_DEFERRED);
+	assert_int_equal(w->outcomes[1].r[0].code, 451);
+	assert_non_null(strstr(w->outcomes[1].r[0].text, "has no address"));
+	assert_true(w->outcomes[1].host_failed);
 	world_stop(w);
 }
 
@@ -245,7 +283,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_mx), cmocka_unit_test(test_any_is_ours), cmocka_unit_test(test_resolver_lost), cmocka_unit_test(test_ttl),
-		cmocka_unit_test(test_renewed_under_load),
+		cmocka_unit_test(test_renewed_under_load), cmocka_unit_test(test_any_is_every_interface),
+		cmocka_unit_test(test_a_next_hop_without_address_defers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
