@@ -75,6 +75,9 @@ void receive_accept_judge(const struct conf *conf, const struct handoff *files, 
 		j->domain = conf_find_domain(conf, view_of(recipient->domain.p, recipient->domain.n));
 	if (j->domain)
 		judge_ours(j->domain, files, trusted, name, j);
+	else if (recipient->kind == PSMTP_DOMAIN_NAME && view_eq_nocase(name, VIEW("postmaster")) &&
+	         view_eq_nocase(view_of(recipient->domain.p, recipient->domain.n), view_cstr(conf->global.hostname)))
+		j->reason = "postmaster"; /* whom our greeting names */
 	else if (trusted)
 		j->reason = "relay_from";
 	else

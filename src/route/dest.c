@@ -174,6 +174,8 @@ bool route_dest_build(const struct conf *c, struct view recipient, struct buf *o
 
 	*rewritten = false;
 	buf_clear(address);
+	if (postmaster && !d && view_eq_nocase(domain, view_cstr(c->global.hostname)))
+		domain.n = 0; /* the name that our greeting and our reports give */
 	if (postmaster && (!domain.n || is_local(d)) && c->global.postmaster && *c->global.postmaster)
 		return put_postmaster(c, out, address, rewritten);
 	if (!domain.n) {

@@ -32,7 +32,8 @@ struct route_dest {
 	char text[2 * ROUTE_DEST_MAX];
 };
 
-/* The text for a recipient address (local@domain, or local alone for Postmaster) at the end of `out`.
+/* The text for a recipient address (local@domain, or local alone for Postmaster) at the end of `out`.  Postmaster at our own
+ * hostname is Postmaster, unless a section says otherwise.
  * *rewritten: the address to deliver to when it is not the one given (the setting `postmaster`, Postmaster without a
  * domain); it is written to `address` (cleared first) and rewritten is then true.
  * false: memory. */

@@ -104,6 +104,9 @@ static void test_table(void **state)
 		{ STRANGER, "<\"victim@elsewhere.test\">", ACCEPT_REFUSE, 501 },
 		/* postmaster is always there (RFC 5321 4.5.1) */
 		{ STRANGER, "<Postmaster>", ACCEPT_YES, 0 },
+		{ STRANGER, "<postmaster@MX.ours.test>", ACCEPT_YES, 0 },
+		{ STRANGER, "<\"Postmaster\"@mx.ours.test>", ACCEPT_YES, 0 },
+		{ STRANGER, "<postmasters@mx.ours.test>", ACCEPT_REFUSE, 550 },
 		{ STRANGER, "<POSTMASTER@local.test>", ACCEPT_YES, 0 },
 		{ STRANGER, "<\"postmaster\"@listed.test>", ACCEPT_YES, 0 },
 		{ STRANGER, "<postmaster@hoplisted.test>", ACCEPT_YES, 0 },

@@ -132,9 +132,12 @@ static void postmaster(void **state)
 	(void)state;
 	expect(c, VIEW("PostMaster"), "maildir:local.test", "PostMaster@local.test");
 	expect(c, VIEW("postmaster@local.test"), "maildir:local.test", NULL);
+	expect(c, VIEW("Postmaster@MX.sink.test"), "maildir:local.test", "Postmaster@local.test");
+	expect(c, VIEW("postmasters@mx.sink.test"), "mx:mx.sink.test", NULL);
 	conf_free(c);
 	c = parse("postmaster = \"maildir:/var/pm\"\n");
 	expect(c, VIEW("postmaster"), "maildir:/var/pm", NULL);
+	expect(c, VIEW("postmaster@mx.sink.test"), "maildir:/var/pm", NULL);
 	expect(c, VIEW("postmaster@sink.test"), "maildir:/var/pm", NULL);
 	expect(c, VIEW("postmaster@relay.test"), "smtp:127.0.0.1:2650;tls=verify;source=127.0.0.2", NULL);
 	conf_free(c);
