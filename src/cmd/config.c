@@ -2,24 +2,121 @@
 #include "base/buf.h"
 #include "cmd/cmd.h"
 #include "conf/conf.h"
+#include "conf/handoff.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 /* More warnings than this are no help to a reader. */
 #define WARNINGS_MAX 64
+/* Problems with files that one role can have: as many as the daemon logs. */
+#define PROBLEMS_MAX 16
 
-static int check(const struct conf *conf, const char *path)
+/* Roles whose files differ (conf/handoff.h). */
+static const char *const roles[] = { "keys", "receive", "send", "resolve", "local" };
+
+struct report {
+	json_t *warnings; /* of {line, text}; line 0: of a file that the configuration names */
+	bool lost;        /* memory */
+};
+
+static void warn(struct report *r, unsigned line, const char *text)
 {
-	struct conf_warning w[WARNINGS_MAX];
-	size_t n = conf_warnings(conf, w, WARNINGS_MAX);
+	json_t *known, *one;
+	size_t i;
 
-	for (size_t i = 0; i < n && i < WARNINGS_MAX; i++)
-		fprintf(stderr, "%s:%u: warning: %s\n", path, w[i].line, w[i].text);
+	json_array_foreach(r->warnings, i, known)
+		if (strcmp(json_string_value(json_object_get(known, "text")), text) == 0)
+			return; /* two roles read the same file */
+	one = json_pack("{s:i, s:s}", "line", (int)line, "text", text);
+	if (!one || json_array_append_new(r->warnings, one) == -1)
+		r->lost = true;
+}
+
+/* Opens what the daemon would open.  -1: without this file it does not start. */
+static int check_files(struct report *r, const struct conf *conf, const char *path, struct error *e)
+{
+	const char *problems[PROBLEMS_MAX];
+
+	for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
+		struct handoff *h;
+		size_t n;
+
+		if (handoff_read(&h, conf, path, roles[i], e) == -1)
+			return -1;
+		n = handoff_problems(h, problems, PROBLEMS_MAX);
+		for (size_t j = 0; j < n && j < PROBLEMS_MAX; j++)
+			warn(r, 0, problems[j]);
+		handoff_free(h);
+	}
+	return 0;
+}
+
+static int say_error(const char *path, const struct error *e, bool json)
+{
+	json_t *o = json ? json_pack("{s:b, s:s, s:s}", "ok", 0, "file", path, "error", e->text) : NULL;
+
+	if (o) {
+		json_dumpf(o, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
+		putchar('\n');
+		json_decref(o);
+	}
+	fprintf(stderr, "%s\n", e->text);
+	return EX_CONFIG;
+}
+
+static void say_words(const struct report *r, const struct conf *conf, const char *path)
+{
+	size_t i, n = json_array_size(r->warnings);
+	json_t *one;
+
+	json_array_foreach(r->warnings, i, one) {
+		int line = (int)json_integer_value(json_object_get(one, "line"));
+		const char *text = json_string_value(json_object_get(one, "text"));
+		if (line)
+			fprintf(stderr, "%s:%d: warning: %s\n", path, line, text);
+		else
+			fprintf(stderr, "%s: warning: %s\n", path, text);
+	}
 	printf("%s: %zu listener%s, %zu domain%s, %zu warning%s\n", path, conf->listener_count, conf->listener_count == 1 ? "" : "s",
 	       conf->domain_count, conf->domain_count == 1 ? "" : "s", n, n == 1 ? "" : "s");
+}
+
+static int say_json(const struct report *r, const struct conf *conf, const char *path)
+{
+	json_t *o = json_pack("{s:b, s:s, s:I, s:I, s:O}", "ok", 1, "file", path, "listeners", (json_int_t)conf->listener_count, "domains",
+	                      (json_int_t)conf->domain_count, "warnings", r->warnings);
+
+	if (!o)
+		return EX_OSERR;
+	json_dumpf(o, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
+	putchar('\n');
+	json_decref(o);
 	return 0;
+}
+
+static int check(const struct conf *conf, const char *path, bool json)
+{
+	struct report r = { .warnings = json_array() };
+	struct conf_warning w[WARNINGS_MAX];
+	size_t n = conf_warnings(conf, w, WARNINGS_MAX);
+	struct error e = { 0 };
+	int status = 0;
+
+	for (size_t i = 0; i < n && i < WARNINGS_MAX; i++)
+		warn(&r, w[i].line, w[i].text);
+	if (check_files(&r, conf, path, &e) == -1)
+		status = say_error(path, &e, json);
+	else if (!r.warnings || r.lost)
+		status = EX_OSERR;
+	else if (json)
+		status = say_json(&r, conf, path);
+	else
+		say_words(&r, conf, path);
+	json_decref(r.warnings);
+	return status;
 }
 
 static int show(const struct conf *conf, bool json)
@@ -55,11 +152,9 @@ int cmd_config(int argc, char **argv)
 	}
 	if (!what || (strcmp(what, "check") != 0 && strcmp(what, "show") != 0))
 		return cmd_usage("config", "check or show?");
-	if (conf_load(&conf, path, &e) == -1) {
-		fprintf(stderr, "%s\n", e.text);
-		return EX_CONFIG;
-	}
-	status = strcmp(what, "check") == 0 ? check(conf, path) : show(conf, json);
+	if (conf_load(&conf, path, &e) == -1)
+		return say_error(path, &e, json);
+	status = strcmp(what, "check") == 0 ? check(conf, path, json) : show(conf, json);
 	conf_free(conf);
 	return status;
 }

@@ -241,7 +241,7 @@ static int take(struct handoff *h, const char *kind, const char *title, const ch
 	if (rc == 0)
 		rc = add(h, view_cstr(kind), view_cstr(title), buf_view(&content), e);
 	else if (optional)
-		rc = problem(h, e, "%s \"%s\": %s", kind, title, why.text);
+		rc = title[0] ? problem(h, e, "%s \"%s\": %s", kind, title, why.text) : problem(h, e, "%s: %s", kind, why.text);
 	else
 		*e = why;
 	buf_free(&content);
@@ -310,8 +310,9 @@ static int take_all(struct handoff *h, const struct conf *c, unsigned due, struc
 		return -1;
 	if ((due & DUE_TRUST) && take(h, "trust", "", c->global.trust, true, e) == -1)
 		return -1;
-	if ((due & DUE_DNS) && (take(h, "resolv.conf", "", "/etc/resolv.conf", c->resolver_count == 0, e) == -1 ||
-	                        take(h, "hosts", "", "/etc/hosts", true, e) == -1))
+	if ((due & DUE_DNS) && c->resolver_count == 0 && take(h, "resolv.conf", "", "/etc/resolv.conf", true, e) == -1)
+		return -1; /* servers that the configuration names stand in its place */
+	if ((due & DUE_DNS) && take(h, "hosts", "", "/etc/hosts", true, e) == -1)
 		return -1;
 	return take_domains(h, c, due, e);
 }

@@ -734,3 +734,27 @@ def test_only_root_and_the_daemons_user_may_ask(postrider):
     assert r.returncode == 77 and "only root" in r.stderr
     assert p.wait_event("control_refused")
     assert run(BINARY, "queue", "list", "--control", p.dir / "control.sock").stdout == "The queue is empty.\n"
+
+
+# ---- config check ----
+
+def test_config_check_says_what_the_daemon_would_say(postrider):
+    p = postrider(start=False)
+    p.write_config(p.CONFIG + 'trust = "{chain}"\n')
+    told = json.loads(p.ctl("config", "check", "--json").stdout)
+    assert told == {"ok": True, "file": str(p.config_path), "listeners": 1, "domains": 2, "warnings": []}
+    (p.dir / "key.pem").chmod(0o644)
+    (p.dir / "chain.pem").unlink()
+    r = p.ctl("config", "check")
+    assert "3 warnings" in r.stdout and "chmod 600" in r.stderr and "chain.pem: cannot be opened" in r.stderr
+    told = json.loads(p.ctl("config", "check", "--json").stdout)
+    assert told["ok"] and [w["line"] for w in told["warnings"]] == [0, 0, 0]
+    p.write_config(p.CONFIG + 'domain "more.test" {{ deliver = "discard"  users = "nowhere" }}\n')
+    r = p.ctl("config", "check", "--json", check=False)
+    told = json.loads(r.stdout)
+    assert r.returncode == 78 and not told["ok"] and "nowhere: cannot be opened" in told["error"]
+    p.write_config(p.CONFIG + "color = red\n")
+    r = p.ctl("config", "check", "--json", check=False)
+    assert r.returncode == 78 and "there is no setting color" in json.loads(r.stdout)["error"]
+    r = p.ctl("config", "check", check=False)
+    assert r.returncode == 78 and r.stdout == "" and f"{p.config_path}:" in r.stderr

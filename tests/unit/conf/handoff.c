@@ -317,6 +317,28 @@ static void two_of_one_name_are_refused(void **state)
 	handoff_free(back);
 }
 
+/* /etc/resolv.conf is of no use beside servers that the configuration names, and need not even be there. */
+static void servers_of_the_configuration_stand_in_place_of_resolv_conf(void **state)
+{
+	(void)state;
+	const char text[] = "hostname = mx.a.test\nspool = s\ncontrol = c\n", with[] = "resolver = \"127.0.0.1:5353\"\n";
+	char both[200];
+	struct conf *c;
+	struct handoff *h;
+	struct error e;
+	snprintf(both, sizeof both, "%s%s", text, with);
+	assert_int_equal(conf_parse(&c, view_cstr(both), at("p.conf"), &e), 0);
+	h = read_for(c, "resolve");
+	assert_null(handoff_get(h, "resolv.conf", "").p);
+	handoff_free(h);
+	conf_free(c);
+	assert_int_equal(conf_parse(&c, view_cstr(text), at("p.conf"), &e), 0);
+	h = read_for(c, "resolve");
+	assert_int_equal(handoff_get(h, "resolv.conf", "").p != NULL, access("/etc/resolv.conf", R_OK) == 0);
+	handoff_free(h);
+	conf_free(c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -328,6 +350,7 @@ int main(void)
 		cmocka_unit_test(what_is_forgotten_is_missing),
 		cmocka_unit_test(broken_handoffs_are_refused),
 		cmocka_unit_test(two_of_one_name_are_refused),
+		cmocka_unit_test(servers_of_the_configuration_stand_in_place_of_resolv_conf),
 	};
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }
