@@ -247,20 +247,31 @@ void local_delivery_bytes(struct delivery *d, struct view bytes)
 
 /* ---- Delivered-To: a message that was here before (forwarding loops end with 5.4.6) ---- */
 
+static struct view take_line(struct view *from)
+{
+	size_t end = view_find(*from, '\n');
+	struct view line = view_slice(*from, 0, end);
+
+	*from = view_slice(*from, end + 1, from->n);
+	if (line.n && line.p[line.n - 1] == '\r')
+		line.n--;
+	return line;
+}
+
 static bool was_here(struct view header, struct view address)
 {
 	static const char name[] = "delivered-to:";
 
 	while (header.n) {
-		size_t end = view_find(header, '\n');
-		struct view line = view_slice(header, 0, end);
-		header = view_slice(header, end + 1, header.n);
-		if (line.n && line.p[line.n - 1] == '\r')
-			line.n--;
+		struct view line = take_line(&header), value;
 		if (line.n == 0)
 			return false; /* the header ends */
-		if (view_starts_nocase(line, view_of(name, sizeof name - 1)) &&
-		    view_eq_nocase(view_trim(view_slice(line, sizeof name - 1, line.n)), address))
+		if (!view_starts_nocase(line, view_of(name, sizeof name - 1)))
+			continue;
+		value = view_trim(view_slice(line, sizeof name - 1, line.n));
+		if (value.n == 0 && header.n && (header.p[0] == ' ' || header.p[0] == '\t'))
+			value = view_trim(take_line(&header)); /* folded on its way (RFC 5322 2.2.3) */
+		if (view_eq_nocase(value, address))
 			return true;
 	}
 	return false;

@@ -305,6 +305,24 @@ def test_mail_loop_is_found(postrider, talk):
     assert p.wait_event("rejected", reason="mail_loop")[0]["command"] == "DATA"
 
 
+@pytest.mark.parametrize("header, loops", [("Delivered-To: alice@local.test\r\n", True), ("delivered-to:\r\n ALICE@local.test\r\n", True),
+                                           ("Delivered-To: ben@local.test\r\n", False), ("Subject: x\r\n Delivered-To: alice@local.test\r\n", False),
+                                           ("Subject: x\r\n\r\nDelivered-To: alice@local.test\r\n", False)], ids=range(5))
+def test_a_delivery_loop_is_found(postrider, talk, header, loops):
+    p = postrider()
+    box = p.mailbox("alice")
+    t = talk(p.port)
+    assert in_transaction(t, "alice@local.test").startswith("250")
+    t.say("DATA")
+    t.send(header + "\r\nbody\r\n.\r\n")
+    assert t.reply().startswith("250")
+    if loops:
+        assert "loop" in p.wait_event("failed", to="alice@local.test")[0]["reason"]
+        assert not box.messages()
+    else:
+        assert header.replace("\r\n", "\n").encode() in box.wait()[0].replace(b"\r\n", b"\n")
+
+
 def test_lmtp_replies_per_recipient(postrider, talk):
     p = postrider(listener="lmtp = true")
     a, b = p.mailbox("anna"), p.mailbox("ben")
