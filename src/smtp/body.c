@@ -1,10 +1,12 @@
 /* body.c - see body.h.
  *
- * One pass over the octets: everything above CR (13) is plain, so the inner loop is one comparison.  Six places say
+ * One pass over the octets: everything above CR (13) is plain and passed over eight at a time.  Six places say
  * all that must be remembered between two inputs; an octet that could still turn out to be part of an end, or of a bare
  * CR, is consumed but not given until the next one tells.
  */
 #include "smtp/body.h"
+
+#include "base/span.h"
 
 static const struct view crlf = { "\r\n", 2 };
 static const struct view nothing = { "", 0 };
@@ -103,8 +105,7 @@ static struct smtp_body_step scan(struct smtp_body *b, struct view in)
 			return (struct smtp_body_step){ .take = i + 1, .give = given(b, view_slice(in, 0, i)) };
 		}
 		b->place = SMTP_BODY_MID;
-		while (i < in.n && (unsigned char)in.p[i] > '\r')
-			i++;
+		i += span_plain((const unsigned char *)in.p + i, in.n - i, '\r', false);
 		if (i == in.n)
 			break;
 		c = in.p[i];

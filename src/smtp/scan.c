@@ -5,6 +5,8 @@
  */
 #include "smtp/internal.h"
 
+#include "base/span.h"
+
 enum scan_state {
 	SCAN_BODY = 1,  /* the empty line has passed */
 	SCAN_MID = 2,   /* the line has an octet */
@@ -51,7 +53,7 @@ void psmtp_scan_bytes(struct psmtp_scan *s, const void *bytes, size_t n)
 		else
 			other(s, p[i]);
 		/* within a line plain octets change nothing; a message is nearly all of these */
-		while ((s->state & (SCAN_MID | SCAN_CR)) == SCAN_MID && i + 1 < n && p[i + 1] > '\r' && p[i + 1] < 128)
-			i++;
+		if ((s->state & (SCAN_MID | SCAN_CR)) == SCAN_MID)
+			i += span_plain(p + i + 1, n - i - 1, '\r', true);
 	}
 }
