@@ -366,3 +366,49 @@ bool mail_dsn_build(struct buf *out, const struct mail_dsn *d, bool *has_8bit)
 	*has_8bit = high;
 	return w.ok;
 }
+
+/* ---- without what it returned ---- */
+
+/* Where the n-th line "--boundary" of the report begins; report.n when there is none. */
+static size_t part(struct view report, struct view line, unsigned n)
+{
+	size_t at = 0;
+	const char *p;
+
+	while (at < report.n && (p = memmem(report.p + at, report.n - at, line.p, line.n)) != NULL) {
+		at = (size_t)(p - report.p);
+		if (--n == 0)
+			return at;
+		at += line.n;
+	}
+	return report.n;
+}
+
+int mail_dsn_shorten(struct buf *out, struct view report)
+{
+	static const char word[] = "boundary=\"=_postrider_", high[] = "\r\nContent-Transfer-Encoding: 8bit\r\n";
+	const char *p = report.n ? memmem(report.p, report.n, word, sizeof word - 1) : NULL, *end, *label;
+	size_t from = p ? (size_t)(p - report.p) + sizeof "boundary=\"" - 1 : 0, third;
+	char line[80];
+	struct view name, kept, head;
+	int n;
+
+	end = p ? memchr(report.p + from, '"', report.n - from) : NULL;
+	if (!end)
+		return 0;
+	name = view_slice(report, from, (size_t)(end - report.p));
+	n = snprintf(line, sizeof line, "\r\n--%.*s\r\n", VIEW_ARGS(name));
+	third = (size_t)n < sizeof line ? part(report, view_of(line, (size_t)n), 3) : report.n;
+	kept = view_slice(report, 0, third);
+	if (third == report.n || has_high(kept))
+		return 0;
+	/* the first label is that of the whole; the two parts that stay have 7 bits already */
+	label = memmem(kept.p, kept.n, high, sizeof high - 1);
+	if (!label)
+		return 0;
+	head = view_slice(kept, 0, (size_t)(label - kept.p));
+	if (buf_add(out, head) && buf_addf(out, "\r\nContent-Transfer-Encoding: 7bit\r\n") &&
+	    buf_add(out, view_slice(kept, head.n + sizeof high - 1, kept.n)) && buf_addf(out, "\r\n--%.*s--\r\n", VIEW_ARGS(name)))
+		return 1;
+	return -1;
+}

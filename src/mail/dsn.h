@@ -60,4 +60,9 @@ struct mail_dsn {
 /* has_8bit: the report holds octets above 127 and so needs 8BITMIME at its next hop. */
 bool mail_dsn_build(struct buf *out, const struct mail_dsn *, bool *has_8bit);
 
+/* A report of mail_dsn_build again, without the part that it returned (RFC 6522 3 leaves that part to us): for a next hop
+ * without 8BITMIME, when only what was returned needs it.  `report` may be cut inside that part.  1; 0: it is no
+ * such report, or the rest holds octets above 127 too; -1: memory. */
+int mail_dsn_shorten(struct buf *out, struct view report);
+
 #endif

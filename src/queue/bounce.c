@@ -66,9 +66,27 @@ enum mail_dsn_action bounce_action(const struct delivery *d, uint32_t i)
 	return bounce_notify_asks(d->env.rcpts[i].notify, action) ? action : 0;
 }
 
+/* A report that could not go on because of the octets that it returns (5.6.3 is our own judgement) goes without them: its
+ * sender would hear nothing else. */
+static bool shortens(const struct delivery *d)
+{
+	const struct delivery_result *r = &d->results[0];
+
+	return d->env.kind == QUEUE_REPORT && d->env.n == 1 && (d->env.flags & WIRE_HAS_8BIT) && !(d->env.flags & WIRE_SMTPUTF8) &&
+	       r->kind == WIRE_FAILED && !r->expired && r->last.local && r->last.enhanced[1] == 6 && r->last.enhanced[2] == 3;
+}
+
+bool bounce_shortened(const struct delivery *d)
+{
+	return d->bounce && d->bounce->reports[0].made && shortens(d);
+}
+
 bool bounce_wanted(const struct delivery *d)
 {
 	uint32_t i;
+
+	if (shortens(d))
+		return true;
 
 	for (i = 0; i < d->env.n; i++)
 		if (bounce_action(d, i))
@@ -184,7 +202,8 @@ static bool write_report(struct delivery *d, size_t kind, struct buf *text, bool
 static bool address_report(struct delivery *d, struct report *r, uint64_t size, bool has_8bit)
 {
 	struct queue *q = d->q;
-	struct queue_rcpt to = { .address = d->env.sender, .notify = PSMTP_NOTIFY_NEVER }; /* RFC 3461 6.1 */
+	struct queue_rcpt to = { .address = d->env.kind == QUEUE_REPORT ? d->env.rcpts[0].address : d->env.sender,
+				 .notify = PSMTP_NOTIFY_NEVER }; /* RFC 3461 6.1 */
 	bool utf8 = d->env.flags & WIRE_SMTPUTF8;
 	struct intake_message m = { .kind = QUEUE_REPORT,
 				    .origin = d->e.id,
@@ -214,6 +233,15 @@ static struct spool_body *make_body(struct queue *q, struct view text)
 	return body;
 }
 
+static bool put_report(struct delivery *d, struct report *r, struct view text, bool has_8bit, struct spool_new *to)
+{
+	to->body = address_report(d, r, text.n, has_8bit) ? make_body(d->q, text) : NULL;
+	to->envelopes = &r->e;
+	to->n = 1;
+	r->made = to->body != NULL;
+	return r->made;
+}
+
 static bool make_report(struct delivery *d, size_t kind, struct spool_new *to)
 {
 	struct report *r = &d->bounce->reports[kind];
@@ -221,13 +249,26 @@ static bool make_report(struct delivery *d, size_t kind, struct spool_new *to)
 	bool ok, has_8bit;
 
 	buf_init(&text, &alloc_libc, REPORT_MAX);
-	ok = write_report(d, kind, &text, &has_8bit) && address_report(d, r, buf_len(&text), has_8bit);
-	to->body = ok ? make_body(d->q, buf_view(&text)) : NULL;
-	to->envelopes = &r->e;
-	to->n = 1;
+	ok = write_report(d, kind, &text, &has_8bit) && put_report(d, r, buf_view(&text), has_8bit, to);
 	buf_free(&text);
-	r->made = to->body != NULL;
-	return r->made;
+	return ok;
+}
+
+/* 1; 0: it cannot be shortened, and ends as a double bounce; -1: memory, disk. */
+static int shorten_report(struct delivery *d, struct spool_new *to)
+{
+	struct report *r = &d->bounce->reports[0];
+	struct buf text;
+	int ok;
+
+	buf_init(&text, &alloc_libc, REPORT_MAX);
+	r->made = false;
+	r->n = 1;
+	ok = mail_dsn_shorten(&text, buf_view(&d->bounce->original));
+	if (ok == 1 && !put_report(d, r, buf_view(&text), false, to))
+		ok = -1;
+	buf_free(&text);
+	return ok;
 }
 
 int bounce_news(struct delivery *d, struct spool_new news[BOUNCE_KINDS])
@@ -240,6 +281,8 @@ int bounce_news(struct delivery *d, struct spool_new news[BOUNCE_KINDS])
 
 	if (!d->bounce)
 		return 0;
+	if (shortens(d))
+		return shorten_report(d, news);
 	for (i = 0; i < d->env.n; i++) {
 		action = bounce_action(d, i);
 		if (action)
@@ -270,7 +313,8 @@ void bounce_settled(struct delivery *d)
 		if (!r->made)
 			continue;
 		EMIT(d->q->events, BOUNCED, F_ID("id", d->e.id), F_ID("session", d->env.session),
-		     F_VIEW("to", d->env.sender), F_U64("nrcpt", r->n), F_STR("kind", words[kind]));
+		     F_VIEW("to", bounce_shortened(d) ? d->env.rcpts[0].address : d->env.sender), F_U64("nrcpt", r->n),
+		     F_STR("kind", bounce_shortened(d) ? "shortened" : words[kind]));
 		if (!d->q->stopping)
 			schedule_arrived(d->q, buf_view(&r->dest));
 	}

@@ -24,6 +24,8 @@ bool bounce_wanted(const struct delivery *);
 int bounce_fetch(struct delivery *);
 /* Makes the new messages: their number, or -1 (memory, disk).  What `news` points to lives until the next call. */
 int bounce_news(struct delivery *, struct spool_new news[BOUNCE_KINDS]);
+/* Is the news a report of ours again, without the octets that its next hop could not take? */
+bool bounce_shortened(const struct delivery *);
 /* They are durable: logs them and wakes their destinations. */
 void bounce_settled(struct delivery *);
 void bounce_free(struct delivery *);

@@ -73,6 +73,8 @@ static void tell_unreported(struct delivery *d, uint32_t i)
 {
 	const struct queue_rcpt *r = &d->env.rcpts[i];
 
+	if (bounce_shortened(d))
+		return;
 	if (d->env.kind == QUEUE_REPORT)
 		tell_discarded(d, r->address, 1, "double_bounce");
 	else if (!d->env.sender.n)

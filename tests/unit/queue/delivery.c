@@ -311,6 +311,52 @@ static void double_bounce(void **state)
 	harness_free(h);
 }
 
+/* A next hop without 8BITMIME: octets above 127 fail with our own 5.6.3 (RFC 6152 3), all else is taken. */
+static void say_seven_bits(struct got *g)
+{
+	struct wire_result r = { .kind = WIRE_FAILED, .code = 554, .enhanced = { 5, 6, 3 }, .text = VIEW("not offered"), .local = true };
+	struct view body = got_body(g);
+	struct buf list;
+	size_t i;
+
+	for (i = 0; i < body.n && (unsigned char)body.p[i] < 128; i++)
+		;
+	if (i == body.n && strcmp(g->rcpts[0], "a@relay.test") != 0) {
+		say_ok(g);
+		return;
+	}
+	answer_list(&list);
+	assert_true(wire_result_add(&list, &r));
+	answer_list_send(g, &list, false, false, false);
+}
+
+static void a_report_goes_without_octets_that_its_next_hop_does_not_take(void **state)
+{
+	struct harness *h = harness_new(NULL);
+	struct view body;
+
+	(void)state;
+	harness_connect(h, &h->send, ROLE_SEND, 1, say_seven_bits);
+	submit_done(h,
+		    &(struct submit){ .sender = "author@relay.test", .flags = WIRE_HAS_8BIT, .body = "Subject: x\r\n\r\n\xe4\r\n",
+				      .rcpts = { "a@relay.test" } },
+		    WIRE_DONE_OK);
+	assert_int_equal(h->got_n, 3);
+	assert_string_equal(h->got[2].rcpts[0], "author@relay.test");
+	assert_string_equal(h->got[2].sender, "");
+	assert_false(h->got[2].flags & WIRE_HAS_8BIT);
+	body = got_body(&h->got[2]);
+	assert_true(contains(body, "Final-Recipient: rfc822; a@relay.test"));
+	assert_true(contains(body, "Status: 5.6.3"));
+	assert_true(contains(body, "Content-Transfer-Encoding: 7bit"));
+	assert_false(contains(body, "8bit"));
+	assert_false(contains(body, "message/rfc822"));
+	assert_int_equal(logged(h, "bounced", "kind=shortened"), 1);
+	assert_int_equal(logged(h, "discarded", NULL), 0);
+	assert_int_equal(stats(h).messages, 0);
+	harness_free(h);
+}
+
 static void unroutable(void **state)
 {
 	struct harness *h = harness_new(NULL);
@@ -579,6 +625,7 @@ int main(void)
 		cmocka_unit_test(utf8_report),
 		cmocka_unit_test(null_sender),
 		cmocka_unit_test(double_bounce),
+		cmocka_unit_test(a_report_goes_without_octets_that_its_next_hop_does_not_take),
 		cmocka_unit_test(unroutable),
 		cmocka_unit_test(retries_expiry_and_warning),
 		cmocka_unit_test(notify_without_delay),
