@@ -13,7 +13,8 @@ PACKAGES := build-essential clang meson ninja-build pkg-config git \
   libseccomp-dev libcap-dev libcmocka-dev libclang-rt-14-dev llvm-14
 # what the tests and the demonstration talk to, and look with
 TEST_PACKAGES := python3 python3-pytest python3-pytest-xdist python3-pytest-timeout swaks curl openssl unbound strace procps iproute2 graphviz mandoc \
-  libnet-ssleay-perl libio-socket-ssl-perl ca-certificates debootstrap patch
+  libnet-ssleay-perl libio-socket-ssl-perl ca-certificates debootstrap patch \
+  fuse3 libfuse3-dev e2fsprogs xfsprogs btrfs-progs
 
 all: $(BUILD)/build.ninja ## build program, library and unit tests into build/
 	ninja -C $(BUILD) -j $(JOBS)
@@ -60,6 +61,9 @@ fuzz: deps $(FUZZ)/build.ninja ## fuzz every parser, FUZZ_SECONDS each, and judg
 	ninja -C $(FUZZ) -j $(JOBS) fuzz-targets
 	$(PYTHON) tests/fuzz/run --build $(FUZZ) --seconds $(FUZZ_SECONDS)
 
+crash: deps all ## cut the power on ext4, xfs and btrfs (as root), hundreds of points each
+	$(PYTHON) tests/crash/run --build $(BUILD)
+
 metamorphic: deps all ## every way to TLS and every error path against a fresh session (minutes)
 	$(PYTHON) tests/metamorphic/run --build $(BUILD)
 
@@ -91,4 +95,4 @@ install: all ## as meson install (DESTDIR, prefix by `meson configure`)
 clean: ## remove the build folders
 	rm -rf $(BUILD) $(SAN) $(FUZZ) $(COV)
 
-.PHONY: all help deps demo test test-unit test-integration test-corpora fuzz metamorphic coverage controls run docs install clean
+.PHONY: all help deps demo test test-unit test-integration test-corpora fuzz crash metamorphic coverage controls run docs install clean

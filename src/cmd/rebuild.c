@@ -59,7 +59,8 @@ static int become_queue(const struct conf *conf)
 
 static int rebuild(const struct conf *conf)
 {
-	struct spool_options o = { .path = conf->global.spool, .env = &env_real };
+	struct spool_options o = { .path = conf->global.spool, .env = &env_real,
+				   .segment_size = conf->global.queue_segment_size };
 	struct spool_recovery found = { 0 };
 	struct error e = { 0 };
 

@@ -190,6 +190,7 @@ void queue_spool_options(struct queue *q, struct spool_options *o)
 	*o = (struct spool_options){ .path = q->conf->global.spool,
 				     .env = q->env,
 				     .threaded = !q->role->single,
+				     .segment_size = q->conf->global.queue_segment_size,
 				     .wake = q->stepped ? no_wake : spool_wakes,
 				     .wake_arg = q };
 }
