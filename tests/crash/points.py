@@ -23,9 +23,11 @@ PAGE = 4096
 TWISTS = ["", "", "again", "no-index", "noise", "head-noise", "again+no-index"]
 
 
-def choose(life, count, rng):
-    """Ascending: at flushes, one entry before and behind them, and anywhere; the tail of unflushed writes in every manner."""
+def choose(life, count, rng, least=0.0):
+    """Ascending: at flushes, one entry before and behind them, and anywhere; the tail of unflushed writes in every manner.
+    least: that part of the record is passed over."""
     flushes = [i for i, e in enumerate(life.entries) if e[0] == "F" and i > life.first]
+    flushes = flushes[int(least * len(flushes)):]
     points = []
     for k in range(count):
         lo, hi = len(flushes) * k // count, max(len(flushes) * k // count + 1, len(flushes) * (k + 1) // count)
