@@ -14,6 +14,18 @@
 
 /* ---- the crank ---- */
 
+/* Damage that is met while running heals at a start: so we end, and super starts us anew.  In one process with all
+ * others (--single) that is the operator's. */
+static void look_for_damage(struct queue *q)
+{
+	if (q->damage_told || !spool_damaged(q->spool))
+		return;
+	q->damage_told = true;
+	EMIT(q->events, SPOOL_FAULT, F_STR("what", "index"), F_STR("status", "damaged"));
+	if (!q->role->single)
+		loop_stop(q->role->loop);
+}
+
 static void pump(void *arg)
 {
 	struct queue *q = arg;
@@ -29,6 +41,7 @@ static void pump(void *arg)
 			;
 	spool_dispatch(q->spool);
 	intake_tell_pressure(q);
+	look_for_damage(q);
 }
 
 static void woken(void *arg)
@@ -39,6 +52,7 @@ static void woken(void *arg)
 		return;
 	spool_dispatch(q->spool);
 	intake_tell_pressure(q); /* a completion that asks for more asks for the pump too */
+	look_for_damage(q);
 }
 
 static void spool_wakes(void *arg)

@@ -106,6 +106,7 @@ struct queue {
 	struct loop_later pump;
 	struct loop_timer late;          /* outcomes that ride in the next commit, or in this one */
 	bool late_set;
+	bool damage_told;   /* the spool's index is damaged: we are on our way out */
 	uint32_t owed;      /* completions of accepts and settles that the spool owes us */
 	size_t bytes_total; /* in queue_bytes */
 

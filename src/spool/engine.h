@@ -188,6 +188,7 @@ struct spool {
 	struct spool_stats stats;
 	unsigned space_pressure; /* how near the disk is to full, 0..100 */
 	_Atomic bool sick;
+	_Atomic bool damaged; /* and a start will make the index anew */
 	_Atomic uint64_t held_bytes;
 };
 

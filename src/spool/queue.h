@@ -94,6 +94,7 @@ uint64_t batch_seal(struct queue *, enum record_type, unsigned flags, uint64_t p
 bool batch_fits(const struct queue *, uint64_t bytes);
 void queue_publish(struct queue *); /* stats, under the lock */
 void queue_failed(struct queue *);  /* looks at index.status: sick, damaged */
+void queue_damaged(struct queue *); /* the index is; any lane */
 
 /* operate.c */
 enum index_result operate_step(struct queue *, struct job *, bool *ended);

@@ -16,7 +16,7 @@
 
 static enum spool_status index_trouble(struct queue *q)
 {
-	/* The writer's connection decides about sickness; a reader that fails says "again" unless the disk is at fault. */
+	/* A reader that fails says "again" unless the disk is at fault; damage concerns all (queue_read). */
 	return q->reader.status;
 }
 
@@ -112,6 +112,7 @@ static bool lease_row(void *ctx, const struct spool_envelope *e)
 	struct lease_walk *w = ctx;
 	struct marks *marks = &w->q->spool->marks;
 	struct spool_envelope whole;
+	enum index_result r;
 	bool mine;
 
 	if (e->due > w->job->when || w->g.count == w->job->max)
@@ -125,7 +126,8 @@ static bool lease_row(void *ctx, const struct spool_envelope *e)
 	pthread_mutex_unlock(&w->q->spool->lock);
 	if (!mine)
 		return w->status == SPOOL_OK;
-	switch (index_get_envelope(&w->q->reader, e->id, e->slot, &whole)) {
+	r = index_get_envelope(&w->q->reader, e->id, e->slot, &whole);
+	switch (r) {
 	case INDEX_DONE:
 		if (gather_envelope(&w->g, &whole))
 			return true;
@@ -133,6 +135,7 @@ static bool lease_row(void *ctx, const struct spool_envelope *e)
 		break;
 	case INDEX_NONE: /* the two trees of the table disagree: damage */
 	case INDEX_FAILED:
+		w->q->reader.corrupt = w->q->reader.corrupt || r == INDEX_NONE;
 		w->status = w->q->reader.status ? w->q->reader.status : SPOOL_SICK;
 		break;
 	}
@@ -315,6 +318,26 @@ static enum spool_status read_from(struct queue *q, struct job *j, const struct 
 	return status;
 }
 
+static bool any_row(void *ctx, const struct spool_envelope *e)
+{
+	(void)e;
+	*(bool *)ctx = true;
+	return false;
+}
+
+/* A message without its row: gone, unless envelopes of it are there.  Then the two tables disagree: damage. */
+static enum spool_status gone(struct queue *q, spool_id id)
+{
+	bool wanted = false;
+
+	if (!id)
+		return SPOOL_GONE;
+	if (index_walk(&q->reader, id - 1, UINT32_MAX, id, any_row, &wanted) == INDEX_FAILED)
+		return index_trouble(q);
+	q->reader.corrupt = q->reader.corrupt || wanted;
+	return wanted ? SPOOL_SICK : SPOOL_GONE;
+}
+
 static enum spool_status read_body(struct queue *q, struct job *j)
 {
 	const struct env_disk *d = &q->spool->env->disk;
@@ -324,7 +347,7 @@ static enum spool_status read_body(struct queue *q, struct job *j)
 	int fd;
 
 	switch (index_get_message(&q->reader, j->id, &m)) {
-	case INDEX_NONE: return SPOOL_GONE;
+	case INDEX_NONE: return gone(q, j->id);
 	case INDEX_FAILED: return index_trouble(q);
 	case INDEX_DONE: break;
 	}
@@ -368,6 +391,8 @@ void queue_read(void *engine, struct job_list *in)
 		j->status = r == INDEX_DONE ? serve(q, j) : index_trouble(q);
 	if (r == INDEX_DONE && index_commit(&q->reader) != INDEX_DONE)
 		index_rollback(&q->reader);
+	if (q->reader.corrupt && !atomic_load(&q->spool->damaged))
+		queue_damaged(q); /* it may be a page that the writer never touches: the next start would not find it either */
 	pthread_mutex_lock(&q->spool->lock);
 	marks_reader_end(&q->spool->marks);
 	pthread_mutex_unlock(&q->spool->lock);

@@ -523,6 +523,11 @@ void spool_get_stats(struct spool *s, struct spool_stats *out)
 	pthread_mutex_unlock(&s->lock);
 }
 
+bool spool_damaged(struct spool *s)
+{
+	return atomic_load(&s->damaged);
+}
+
 unsigned spool_pressure(struct spool *s)
 {
 	uint64_t held = atomic_load(&s->held_bytes) * 100 / HELD_BYTES_MAX;

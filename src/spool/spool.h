@@ -132,6 +132,8 @@ struct spool_stats {
 	bool sick; /* the disk failed: all is answered SPOOL_SICK until the next start */
 };
 void spool_get_stats(struct spool *, struct spool_stats *);
+/* The index was found damaged: the spool is sick, and whoever closes and opens it again has it made anew. */
+bool spool_damaged(struct spool *);
 unsigned spool_pressure(struct spool *); /* 0..100; receive slows down above 80 */
 
 /* ---- turning the crank ---- */

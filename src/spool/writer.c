@@ -229,16 +229,13 @@ static void answer_all(struct queue *q, struct job_list *jobs)
 
 /* ---- the batch ---- */
 
-void queue_failed(struct queue *q)
+void queue_damaged(struct queue *q)
 {
 	const struct env_disk *d = &q->spool->env->disk;
 	char path[SPOOL_PATH_MAX];
 	int fd;
 
-	if (q->index.status == SPOOL_SICK)
-		atomic_store(&q->spool->sick, true);
-	if (!q->index.corrupt)
-		return;
+	atomic_store(&q->spool->sick, true); /* nothing is built upon it any more */
 	/* The next start makes it anew; if this file cannot be made either, that start finds the damage itself. */
 	snprintf(path, sizeof path, "%s/rebuild", q->spool->path);
 	fd = d->open(d->arg, path, O_WRONLY | O_CREAT, 0600);
@@ -246,6 +243,15 @@ void queue_failed(struct queue *q)
 		d->fsync(d->arg, fd);
 		d->close(d->arg, fd);
 	}
+	atomic_store(&q->spool->damaged, true); /* not before the order stands: the owner may leave at once */
+}
+
+void queue_failed(struct queue *q)
+{
+	if (q->index.status == SPOOL_SICK)
+		atomic_store(&q->spool->sick, true);
+	if (q->index.corrupt)
+		queue_damaged(q);
 }
 
 static enum spool_status sync_bodies(struct queue *q)

@@ -177,6 +177,28 @@ def test_a_rebuild_after_a_crash_loses_nothing(postrider, pair):
     judge(p, books, 1)
 
 
+def test_a_damaged_index_is_met_while_running_and_heals_by_itself(postrider, pair):
+    """Noise in every page that a start does not look at: the queue meets it, ends, and is started anew on a new index."""
+    later = free_port()
+    waiting = pair(port=later, sink=False)
+    p = postrider(extra=f'domain "later.test" {{ deliver = "smtp://127.0.0.1:{later}" tls = none }}\nretry_min = "1s"\nretry_max = "1s"\n')
+    assert waiting.finish(waiting.send(p.port, "--count", 400, prefix="w", domain="later.test"), 30)["acknowledged"] == "400"
+    assert p.stop() == 0
+    index = p.dir / "spool" / "index.db"
+    data = bytearray(index.read_bytes())
+    for page in range(1, len(data) // 4096):
+        if data[page * 4096:].startswith((b"\x0a", b"\x0d")) and len(data) > 20 * 4096 and page > len(data) // 4096 // 2:   # a leaf
+            data[page * 4096:(page + 1) * 4096] = random.Random(page).randbytes(4096)
+    index.write_bytes(data)
+    waiting.start_sink()
+    p.start()
+    drained(p, waiting, 40)
+    missing, doubles, strangers = waiting.compare()
+    assert not missing and not strangers
+    assert [e["rebuilt"] for e in p.events("spool_opened")] == ["1", "0", "1"], "the very first start, the one that saw nothing, the one that heals"
+    assert p.events("spool_fault", what="index") and len(p.events("role_exited", role_name="queue")) == 1
+
+
 # ---- an orderly end ----
 
 def test_sigterm_under_load_ends_within_10_s_and_loses_nothing(postrider, pair, certificate):

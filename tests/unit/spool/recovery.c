@@ -373,6 +373,58 @@ static void damaged_index_is_rebuilt(void **state)
 	assert_false(k->found.rebuilt);
 }
 
+/* Reads all there is; false: some of it cannot be. */
+static bool all_can_be_read(struct kit *k, struct kit_found *f)
+{
+	enum spool_status status;
+	bool good = true;
+	size_t n;
+
+	kit_list(k, 0, 0, "", 2000, f);
+	good = f->status == SPOOL_OK;
+	for (size_t i = 0; i < before.n; i++) {
+		free(kit_read(k, before.e[i].id, 0, 50000, &n, &status));
+		good = good && status == SPOOL_OK;
+	}
+	return good;
+}
+
+/* Noise in any page of the index: found by the start, or by whoever meets it; then the next start makes it anew. */
+static void damage_met_later_is_healed_by_the_next_start(void **state)
+{
+	struct kit *k = *state;
+	static struct kit_answer a[300];
+	static char noise[4096], path[600];
+	unsigned healed = 0, at_start = 0;
+	struct stat st;
+
+	mixture(k, 300, a);
+	kit_list(k, 0, 0, "", 2000, &before);
+	for (size_t i = 0; i < sizeof noise; i++)
+		noise[i] = (char)(i * 2654435761u >> 13 ^ i);
+	kit_close(k);
+	snprintf(path, sizeof path, "%s/index.db", k->path);
+	assert_int_equal(stat(path, &st), 0);
+	for (off_t at = 0; at < st.st_size; at += (off_t)sizeof noise) {
+		overwrite(path, at, noise, sizeof noise);
+		reopen(k);
+		at_start += k->found.rebuilt;
+		if (!all_can_be_read(k, &after)) {
+			assert_true(spool_damaged(k->spool));
+			assert_int_equal(kit_accept(k, "x", "d", 1, false).status, SPOOL_SICK);
+			kit_close(k);
+			reopen(k);
+			assert_true(k->found.rebuilt);
+			healed++;
+			assert_true(all_can_be_read(k, &after));
+		}
+		same(&before, &after);
+		kit_close(k);
+	}
+	assert_true(healed > 0 && at_start > 0);
+	reopen(k);
+}
+
 static void old_index_is_not_believed(void **state)
 {
 	struct kit *k = *state;
@@ -642,7 +694,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(crash_keeps_everything), T(rebuilt_is_the_same), T(delivered_mail_stays_delivered),
 		T(second_opener_is_refused), T(torn_tail_is_cut), T(damaged_record_is_set_aside),
-		T(a_record_in_a_mail_is_only_mail), T(damaged_index_is_rebuilt), T(old_index_is_not_believed),
+		T(a_record_in_a_mail_is_only_mail), T(damaged_index_is_rebuilt), T(damage_met_later_is_healed_by_the_next_start), T(old_index_is_not_believed),
 		T(segments_are_recycled), T(compaction_moves_what_lives),
 		T(ends_outlive_their_messages), T(body_files), T(damaged_headers),
 		T(a_segment_is_missing), T(operations_over_many),
