@@ -5,6 +5,7 @@ BUILD  ?= build
 SAN    ?= build-asan
 FUZZ   ?= build-fuzz
 COV    ?= build-cov
+AFLFUZZ ?= build-afl
 JOBS   ?= $(shell nproc)
 PYTHON := /usr/bin/python3
 
@@ -13,7 +14,7 @@ PACKAGES := build-essential clang meson ninja-build pkg-config git \
   libseccomp-dev libcap-dev libcmocka-dev libclang-rt-14-dev llvm-14
 # what the tests and the demonstration talk to, and look with
 TEST_PACKAGES := python3 python3-pytest python3-pytest-xdist python3-pytest-timeout swaks curl openssl unbound strace procps iproute2 graphviz mandoc \
-  libnet-ssleay-perl libio-socket-ssl-perl ca-certificates debootstrap patch \
+  afl++ libnet-ssleay-perl libio-socket-ssl-perl ca-certificates debootstrap patch \
   fuse3 libfuse3-dev e2fsprogs xfsprogs btrfs-progs
 
 all: $(BUILD)/build.ninja ## build program, library and unit tests into build/
@@ -56,10 +57,15 @@ test-unit: deps $(SAN)/build.ninja ## the unit tests, closure and dialogs, under
 test-integration: deps all ## the tests that run the daemon against real programs
 	$(PYTHON) tests/run --build $(BUILD) --san $(SAN) --only integration
 
+# the stateful harnesses once more, for AFL++ in persistent mode: without sanitizers, which its finds are replayed under
+$(AFLFUZZ)/build.ninja: | deps
+	CC=afl-clang-fast AFL_QUIET=1 meson setup $(AFLFUZZ) -Dfuzz=true -Dtests=false --buildtype=debugoptimized
+
 FUZZ_SECONDS ?= 30
-fuzz: deps $(FUZZ)/build.ninja ## fuzz every parser, FUZZ_SECONDS each, and judge how far they reach
+fuzz: deps $(FUZZ)/build.ninja $(AFLFUZZ)/build.ninja ## fuzz every parser, FUZZ_SECONDS each, and judge how far they reach
 	ninja -C $(FUZZ) -j $(JOBS) fuzz-targets
-	$(PYTHON) tests/fuzz/run --build $(FUZZ) --seconds $(FUZZ_SECONDS)
+	AFL_QUIET=1 ninja -C $(AFLFUZZ) -j $(JOBS) fuzz-stateful
+	$(PYTHON) tests/fuzz/run --build $(FUZZ) --afl $(AFLFUZZ) --seconds $(FUZZ_SECONDS)
 
 crash: deps all ## cut the power on ext4, xfs and btrfs (as root), hundreds of points each
 	$(PYTHON) tests/crash/run --build $(BUILD)
@@ -93,6 +99,6 @@ install: all ## as meson install (DESTDIR, prefix by `meson configure`)
 	meson install -C $(BUILD)
 
 clean: ## remove the build folders
-	rm -rf $(BUILD) $(SAN) $(FUZZ) $(COV)
+	rm -rf $(BUILD) $(SAN) $(FUZZ) $(COV) $(AFLFUZZ)
 
 .PHONY: all help deps demo test test-unit test-integration test-corpora fuzz crash metamorphic coverage controls run docs install clean

@@ -30,17 +30,22 @@ static json_t *id_json(uint64_t id)
 
 /* ---- an envelope as JSON ---- */
 
+/* NULL when there is no memory for all of them: a list with one missing must not pass for whole. */
 static json_t *rcpts_json(const struct queue_envelope *env, uint32_t most)
 {
 	json_t *list = json_array();
 	uint32_t i;
 
-	for (i = 0; i < env->n && i < most; i++) {
+	for (i = 0; list && i < env->n && i < most; i++) {
 		const struct queue_rcpt *r = &env->rcpts[i];
+		json_t *one = json_pack("{s:o, s:i, s:o, s:o, s:I}", "address", client_text(r->address), "code",
+					r->last.code, "text", client_text(r->last.text), "remote",
+					client_text(r->last.remote), "last", (json_int_t)r->last.when);
 
-		json_array_append_new(list, json_pack("{s:o, s:i, s:o, s:o, s:I}", "address", client_text(r->address),
-						      "code", r->last.code, "text", client_text(r->last.text), "remote",
-						      client_text(r->last.remote), "last", (json_int_t)r->last.when));
+		if (json_array_append_new(list, one)) {
+			json_decref(list);
+			list = NULL;
+		}
 	}
 	return list;
 }
@@ -60,16 +65,19 @@ static json_t *envelope_json(struct client *c, const struct spool_envelope *e, u
 {
 	struct queue_envelope env;
 	struct arena arena;
-	json_t *o;
+	json_t *o = NULL;
+	int status;
 
 	arena_init(&arena, &alloc_libc, DELIVER_ARENA_MAX);
-	if (queue_envelope_decode(e->data, &env, &arena)) /* shown all the same: the operator must see what is wrong */
+	status = queue_envelope_decode(e->data, &env, &arena);
+	if (status == -1) /* shown all the same: the operator must see what is wrong */
 		env = (struct queue_envelope){ .sender = VIEW("?"), .n = 0 };
-	o = json_pack("{s:o, s:i, s:o, s:s, s:o, s:I, s:i, s:I, s:I, s:I, s:i, s:o}", "id", id_json(e->id), "slot",
-		      (int)e->slot, "dest", client_text(e->dest), "state", state_of(c->q, e, &env), "sender",
-		      client_text(env.sender), "size", (json_int_t)e->body_size, "attempts", (int)e->attempts, "due",
-		      (json_int_t)e->due, "created", (json_int_t)e->created, "expires", (json_int_t)e->expires, "nrcpt",
-		      (int)env.n, "recipients", rcpts_json(&env, most));
+	if (status != -2) /* memory: nothing is wrong with it, and it cannot be told now */
+		o = json_pack("{s:o, s:i, s:o, s:s, s:o, s:I, s:i, s:I, s:I, s:I, s:i, s:o}", "id", id_json(e->id), "slot",
+			      (int)e->slot, "dest", client_text(e->dest), "state", state_of(c->q, e, &env), "sender",
+			      client_text(env.sender), "size", (json_int_t)e->body_size, "attempts", (int)e->attempts, "due",
+			      (json_int_t)e->due, "created", (json_int_t)e->created, "expires", (json_int_t)e->expires, "nrcpt",
+			      (int)env.n, "recipients", rcpts_json(&env, most));
 	arena_free(&arena);
 	return o;
 }
@@ -156,16 +164,19 @@ static json_t *why_json(struct client *c, const struct spool_envelope *e)
 	struct queue_envelope env;
 	struct arena arena;
 	struct buf text;
-	json_t *o;
+	json_t *o = NULL;
+	int status;
 
 	arena_init(&arena, &alloc_libc, DELIVER_ARENA_MAX);
 	buf_init(&text, &alloc_libc, 16384);
-	if (queue_envelope_decode(e->data, &env, &arena))
+	status = queue_envelope_decode(e->data, &env, &arena);
+	if (status == -1)
 		buf_addf(&text, "Its record cannot be read; it is kept on hold.");
-	else
+	else if (status == 0)
 		put_why(c->q, &text, e, &env);
-	o = json_pack("{s:o, s:i, s:o, s:o, s:I}", "id", id_json(e->id), "slot", (int)e->slot, "dest",
-		      client_text(e->dest), "why", client_text(buf_view(&text)), "next", (json_int_t)next);
+	if (buf_len(&text)) /* empty: no memory, and no reason to invent one */
+		o = json_pack("{s:o, s:i, s:o, s:o, s:I}", "id", id_json(e->id), "slot", (int)e->slot, "dest",
+			      client_text(e->dest), "why", client_text(buf_view(&text)), "next", (json_int_t)next);
 	buf_free(&text);
 	arena_free(&arena);
 	return o;
@@ -505,17 +516,31 @@ static void dispatch(struct client *c)
 		fail(c, "no such command");
 }
 
+/* Whether a text of the request stands in its line.  jansson 2.14 drops octets of a long string when memory fails while it
+ * reads, and says nothing: a message or a destination would be taken for another.  A line with a backslash may write a
+ * text in another way; ours have none. */
+static bool stands(struct view line, json_t *text)
+{
+	size_t n = json_string_length(text);
+
+	return !json_is_string(text) || !n || view_find(line, '\\') < line.n ||
+	       memmem(line.p, line.n, json_string_value(text), n);
+}
+
 void client_request(struct client *c, struct view line)
 {
-	json_t *dest;
+	json_t *dest, *id;
 
 	c->request = json_loadb(line.p, line.n, JSON_REJECT_DUPLICATES, NULL);
 	c->cmd = json_string_value(json_object_get(c->request, "cmd"));
 	dest = json_object_get(c->request, "dest");
+	id = json_object_get(c->request, "id");
 	c->dest = json_is_string(dest) ? view_of(json_string_value(dest), json_string_length(dest)) : VIEW("");
 	if (!c->cmd)
 		fail(c, "a line must be a JSON object with \"cmd\"");
-	else if (!read_id(json_object_get(c->request, "id"), &c->id))
+	else if (!stands(line, dest) || !stands(line, id))
+		fail(c, "there is no memory to read the request");
+	else if (!read_id(id, &c->id))
 		fail(c, "an id is 16 hex digits");
 	else if (dest && (!json_is_string(dest) || !c->dest.n))
 		fail(c, "dest must be a destination as `list` shows it");

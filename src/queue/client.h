@@ -23,6 +23,7 @@ struct client {
 	struct loop_timer timer; /* for super's answer */
 	struct buf in, out;
 	bool half_closed;      /* it sends nothing more */
+	bool cut;              /* an answer could not be told whole: nothing more is told */
 	bool dead;             /* to be freed when the spool has answered */
 	bool pending;          /* the spool owes a completion */
 	bool pumping;          /* lines are being served, further up the stack */

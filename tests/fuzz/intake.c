@@ -1,4 +1,5 @@
-/* intake.c - the queue between a hostile receive and a hostile send: frames in any order, with any content.
+/* intake.c - the queue between a hostile receive, a hostile send and a hostile local: frames in any order, with any
+ * content.
  *
  * Input: orders (enum order), each with its arguments.  The whole queue runs in one thread on the memory spool
  * (tests/unit/queue/harness.h).
@@ -31,6 +32,7 @@ enum order {
 	DO_PEER,
 	DO_CREDIT,
 	DO_HANG_UP,
+	DO_LOCAL,
 	DO_END
 };
 
@@ -123,27 +125,31 @@ static void outcome(struct harness *h, struct input *in)
 	answer_list_send(g, &list, options & 1, options & 2, options & 4);
 }
 
-/* Any frame from send, also for streams that are not. */
+/* Any frame from send or local, also for streams that are not, or are the other's. */
 static void raw_outcome(struct harness *h, struct input *in)
 {
-	uint32_t type = 1 + input_byte(in) % (WIRE_END + 2);
+	unsigned what = input_byte(in);
+	struct fake *from = what & 128 ? &h->local : &h->send;
+	uint32_t type = 1 + what % 128 % (WIRE_END + 2);
 	struct view payload = input_text(in);
 
-	if (h->send.channel)
-		channel_send(h->send.channel, type, payload);
+	if (from->channel)
+		channel_send(from->channel, type, payload);
 }
 
-static void peer(struct harness *h, unsigned how)
+static void peer(struct harness *h, enum role_kind kind, unsigned how)
 {
 	static script *const scripts[] = { NULL, say_ok, say_temporary, say_permanent, say_host_failed };
+	struct fake *f = kind == ROLE_LOCAL ? &h->local : &h->send;
 
-	if (h->send.channel || h->send.closed) { /* the old one goes, as when send was restarted */
+	if (f->channel || f->closed) { /* the old one goes, as when the role was restarted */
 		for (unsigned i = 0; i < h->got_n && i < GOT_MAX; i++)
-			h->got[i].answered = true;
-		if (h->send.channel)
-			channel_free(h->send.channel);
+			if (h->got[i].peer == f)
+				h->got[i].answered = true;
+		if (f->channel)
+			channel_free(f->channel);
 	}
-	harness_connect(h, &h->send, ROLE_SEND, 1, scripts[how % 5]);
+	harness_connect(h, f, kind, 1, scripts[how % 5]);
 }
 
 /* A new receive is served, whatever the others did. */
@@ -169,7 +175,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	struct harness *h = harness_new(NULL);
 	unsigned submits = 0, orders = 0;
 
-	peer(h, 0);
+	peer(h, ROLE_SEND, 0);
 	while (in.n && orders++ < ORDERS_MAX) {
 		switch ((enum order)(input_byte(&in) % DO_END)) {
 		case DO_BEGIN: begin(h, &in); break;
@@ -200,15 +206,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 			break;
 		case DO_OUTCOME: outcome(h, &in); break;
 		case DO_RAW_OUTCOME: raw_outcome(h, &in); break;
-		case DO_PEER: peer(h, input_byte(&in)); break;
+		case DO_PEER: peer(h, ROLE_SEND, input_byte(&in)); break;
 		case DO_CREDIT:
 			if (h->send.channel)
 				wire_send_DELIVER_CREDIT(h->send.channel, &(struct wire_DELIVER_CREDIT){
 										  .stream = input_byte(&in),
 										  .bytes = input_u16(&in) << 16 });
 			break;
+		case DO_LOCAL: peer(h, ROLE_LOCAL, input_byte(&in)); break;
 		case DO_HANG_UP:
-		case DO_END: peer(h, 0); break;
+		case DO_END: peer(h, ROLE_SEND, 0); break;
 		}
 	}
 	harness_run(h);

@@ -20,11 +20,30 @@ def put(target, name, data):
 
 def parse():
     texts = [b"<@a.b,@c.d:\"x y\"@[IPv6:::1]>", b"FROM:<a@b.c> SIZE=5 BODY=8BITMIME RET=FULL ENVID=a+2Bb AUTH=<> SMTPUTF8",
-             b"BDAT 10 LAST", b"a\r\nb\r\n\rc\n", b"a\r\n..b\r\n.\r\n", b"Zm9v", b"250-2.1.5 a\r\n250 2.1.5 b\r\n", b"caf\xc3\xa9\nline"]
-    for i, text in enumerate(texts):
-        for options in (0, 7, 143):
-            put("parse", f"{i}-{options}", bytes([i, options]) + text)
-    put("parse", "rcpt", bytes([1, 255]) + b"TO:<a@b.c> NOTIFY=SUCCESS,DELAY ORCPT=utf-8;\\x{E9}@b")
+             b"BDAT 10 LAST", b"a\r\nb\r\n\rc\n", b"a\r\n..b\r\n.\r\n", b"Zm9v", b"250-2.1.5 a\r\n250 2.1.5 b\r\n", b"caf\xc3\xa9\nline",
+             b"250-a\r\n250-b\r\n250 c\r\n354 d\r\n550\r\n", b"<\"a\\\"b\"@b.c>", b"TO:<a@b.c> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;a+2Bb"]
+    for target, count in (("address", 1), ("params", 2), ("command", 3), ("reply", 2)):
+        for i, text in enumerate(texts):
+            for which in range(count):
+                for options in (0, 7, 143):
+                    put(target, f"{i}-{which}-{options}", bytes([which, options]) + text)
+    put("params", "rcpt", bytes([0, 255]) + b"TO:<a@b.c> NOTIFY=SUCCESS,DELAY ORCPT=utf-8;\\x{E9}@b")
+
+
+def ehlo():
+    lines = [b"mx.test at your service", b"PIPELINING", b"SIZE 35882577", b"8BITMIME", b"STARTTLS", b"AUTH PLAIN LOGIN", b"AUTH=LOGIN",
+             b"LIMITS MAILMAX=5 RCPTMAX=999999 X=1", b"CHUNKING", b"BINARYMIME", b"DSN", b"SMTPUTF8", b"REQUIRETLS", b"size 0", b"X-WORD a\tb"]
+
+    def reply(ls, code=b"250"):
+        return b"".join(code + b"-" + x + b"\r\n" for x in ls[:-1]) + code + b" " + ls[-1] + b"\r\n"
+    for options in range(8):
+        put("ehlo", f"all-{options}", bytes([options, 3]) + reply(lines))
+        put("ehlo", f"few-{options}", bytes([options, 3]) + reply(lines[:2]))
+        put("ehlo", f"enhanced-{options}", bytes([options, 3]) + reply([b"2.0.0 a", b"2.0.0 PIPELINING", b"2.1.0 SIZE"]))
+    put("ehlo", "helo", bytes([0, 0]) + reply([b"what"], b"502") + b"250 mx\r\n")
+    put("ehlo", "alone", bytes([0, 0]) + b"250\r\n")
+    put("ehlo", "behind", bytes([0, 0]) + reply(lines) + b"250 more\r\n")
+    put("ehlo", "differ", bytes([0, 0]) + b"250-a\r\n251 b\r\n")
 
 
 def server():
@@ -92,6 +111,49 @@ def mail():
     for options in range(0, 64, 5):
         for seed in (0, 1, 2, 3, 12, 255):
             put("mail", f"{options}-{seed}", bytes([options, seed, len(texts) // 4]) + texts[:len(texts) // 4 * 4] + message)
+
+
+def dsn():
+    who = b"\x0fa@b.test" + b"xxxxxxx"
+    texts = (b"\x08s@a.test" + b"\x05id=+x" + b"\x0e" + b"\x08a@b.test" + b"\x12mx.b.test[1.2.3.4]" + b"\x10no such user \r\n." + b"\x05y@b.c"
+             + b"\x0b" + b"\x07c@d.tes" + b"\x00" + b"\x00" + b"\x05utf-8" + b"\x06\xc3\xa9@b.c")
+    texts += bytes(-len(texts) % 4)
+    message = b"Received: a\r\n b\r\nSubject : x\r\nFrom: \xc3\xa9\r\n\r\nbody\r\n.\n" + who
+    for options in range(48):
+        put("dsn", str(options), bytes([options, len(texts) // 4]) + texts + message)
+
+
+def boundary():
+    """0xff cut, 0xfe n time, 0xfd end, 0xfc side, 0xfb TLS on or off, 0xfa shake hands, 0xf9 close, 0xf8 no turn."""
+    mail = b"MAIL FROM:<j@a.test>\r\nRCPT TO:<u@sink.test>\r\nDATA\r\n\xffSubject: j\r\n\r\nj\r\n.\r\n\xffQUIT\r\n\xff"
+    up = b"\xfa\xff\xfa\xff\xfb"
+    for options in range(128):
+        hello = b"LHLO j.test\r\n" if options & 4 else b"EHLO j.test\r\n"
+        start = b"" if options & 3 == 2 else hello + b"STARTTLS\r\n\xff"
+        put("boundary", f"receive-{options}", bytes([options, 3]) + start + up + hello + mail)
+    hello = b"EHLO j.test\r\n"
+    put("boundary", "receive-clear", bytes([0, 3]) + hello + mail)
+    put("boundary", "receive-with", bytes([0, 3]) + hello + b"STARTTLS\r\n" + mail + up + hello + mail)
+    put("boundary", "receive-behind", bytes([0, 3]) + hello + b"STARTTLS\r\n\xff" + mail + up + hello + mail)
+    put("boundary", "receive-next", bytes([0, 3]) + hello + b"STARTTLS\r\n\xf8" + hello + b"\xf8" + up + hello + mail)
+    put("boundary", "receive-forged", bytes([0, 3]) + hello + b"STARTTLS\r\n\xf1\0\0\xff\xf2\0\0\xff\xfb" + hello + mail)
+    put("boundary", "receive-early", bytes([0, 3]) + b"\xfa\xff\xfa" + hello + mail)
+    put("boundary", "receive-inside", bytes([0, 3]) + hello + b"STARTTLS\r\n\xff" + up + hello + b"\xff\xfb" + mail)
+    put("boundary", "receive-late", bytes([0, 3]) + hello + b"STARTTLS\r\n\xff\xfa\xff\xfe\xff\xfa")
+    put("boundary", "receive-close", bytes([0, 3]) + hello + b"STARTTLS\r\n\xff" + up + hello + b"\xff\xf9\xff\xfd")
+    caps = b"250-mx.test j\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-STARTTLS\r\n250 CHUNKING\r\n"
+    few = b"250-mx.test j\r\n250 SIZE 1000\r\n"
+    ok = b"250 2.0.0 j\r\n"
+    for options in range(16):
+        for c, n, go in ((caps, 4, b""), (few, 3, b"354 go\r\n\xff"), (few, 2, b"354 go\r\n\xff")):
+            served = (ok + b"\xff") * n + go + ok + b"\xff" + ok + b"\xff221 bye\r\n\xff"
+            put("boundary", f"send-{options}-{n}-{len(c)}", bytes([0, options]) + b"\xfc220 hi\r\n\xff" + caps + b"\xff220 go\r\n\xff\xfa\xff\xfb" + c + b"\xff" + served)
+            put("boundary", f"send-clear-{options}-{n}-{len(c)}", bytes([0, options]) + b"\xfc220 hi\r\n\xff" + c.replace(b"250-STARTTLS\r\n", b"") + b"\xff" + served)
+    put("boundary", "send-behind", bytes([0, 1]) + b"\xfc220 hi\r\n\xff" + caps + b"\xff220 go\r\n" + caps + b"\xff\xfa\xff\xfb" + few)
+    put("boundary", "send-next", bytes([0, 0]) + b"\xfc220 hi\r\n\xff" + caps + b"\xff220 go\r\n\xf8" + caps + b"\xff\xfa\xff\xfb" + few)
+    put("boundary", "send-refused", bytes([0, 1]) + b"\xfc220 hi\r\n\xff" + caps + b"\xff454 not now\r\n\xff" + ok * 5)
+    put("boundary", "send-owed", bytes([0, 0]) + b"\xfc220 hi\r\n\xff" + few + b"\xff" + ok * 5)
+    put("boundary", "both", bytes([0, 0]) + hello + b"\xfc220 hi\r\n\xff" + caps + b"\xfcSTARTTLS\r\n\xff\xfc220 go\r\n\xff\xfa\xfc\xfa\xff\xfa\xfb" + hello)
 
 
 def dns():
@@ -193,6 +255,10 @@ def intake():
     put("intake", "raw-out", one + submit(0, 1, 4) + run + bytes([9, 29, 8]) + bytes(8) + run)
     put("intake", "gone", one + bytes([7]) + one + submit(0, 1, 4) + run + bytes([12]) + run)
     put("intake", "credit", bytes([10, 0]) + one + submit(0, 1, 4) + run + bytes([11, 1, 255, 255]) + run)
+    for s in range(5):  # local as well; whose are 2 (mod 4) go there
+        put("intake", f"local-{s}", bytes([13, s]) + one + submit(128, 1, 0x12, 0x22, 0x06) + run + bytes([8, 0, 1, 1, 1]) + run + bytes([6, 255]) + run)
+        put("intake", f"local-gone-{s}", bytes([13, 0]) + one + submit(0, 1, 0x12) + run + bytes([13, s]) + run + bytes([6, 255]) + run)
+        put("intake", f"local-raw-{s}", bytes([13, 0]) + one + submit(0, 1, 0x12) + run + bytes([9, 128 + 29, 8, s]) + bytes(7) + run + bytes([9, 29, 8, s]) + bytes(7) + run)
     put("intake", "loop", begin(1) + octets(1, b"Received: x\r\n" * 19) * 4 + submit(0, 1, 4) + run)
 
 
@@ -205,5 +271,5 @@ def control():
         put("control", str(i), line)
 
 
-for seeds in (parse, server, client, wired, body, mail, dns, conf, spool, wire, intake, control):
+for seeds in (parse, ehlo, server, client, wired, boundary, body, mail, dsn, dns, conf, spool, wire, intake, control):
     seeds()

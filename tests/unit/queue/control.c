@@ -260,6 +260,51 @@ static void whys(void **state)
 	harness_free(h);
 }
 
+/* What an operator reads of a message that waits: for a role, for a place, for its time; in every unit of time. */
+static void whys_of_waiting(void **state)
+{
+	struct sockaddr_un at;
+	struct harness *h = start(&at);
+	int fd = dial(h, &at);
+	uint64_t id, last = 0;
+	unsigned i;
+
+	(void)state;
+	id = submit_done(h, &(struct submit){ .sender = "a@b.test", .rcpts = { "x@local.test" } }, WIRE_DONE_OK);
+	why_of(h, fd, id, "It is due, but the role local is not running");
+	harness_connect(h, &h->send, ROLE_SEND, 1, NULL); /* takes all and answers nothing */
+	for (i = 0; i < 8; i++)
+		last = submit_done(h, &(struct submit){ .sender = "a@b.test", .rcpts = { "x@relay.test", "y@relay.test" } }, WIRE_DONE_OK);
+	harness_pass(h, 1000);
+	assert_true(h->got_n >= 1 && h->got_n < 8);
+	why_of(h, fd, h->got[0].id, "It is being delivered right now");
+	expect(answer, "right now");
+	why_of(h, fd, last, "It waits its turn: ");
+	expect(answer, "deliveries to its destination are in flight, the most it gets now");
+	expect(talk(h, fd, "{\"cmd\":\"list\"}\n"), "\"state\":\"active\"");
+	expect(answer, "\"state\":\"queued\"");
+	send(fd, "{\"cmd\":\"status\"}\n", 17, MSG_NOSIGNAL); /* super is silent: the rest is told all the same */
+	harness_run(h);
+	harness_pass(h, 6000);
+	expect(talk(h, fd, NULL), "\"dest\":\"smtp:127.0.0.1:2650\"");
+	for (i = 0; i < h->got_n; i++) /* no host spoke: the words are ours */
+		answer_all(&h->got[i], WIRE_DEFERRED, 0, "no route to host", true);
+	harness_run(h);
+	why_of(h, fd, h->got[0].id, "no route to host (for x@relay.test and 1 more)");
+	expect(answer, " min;");
+	h->send.script = say_host_failed;
+	for (i = 0; i < 12; i++) { /* the pause doubles: minutes, then hours */
+		harness_pass(h, (int64_t)1 << (17 + i));
+		why_of(h, fd, h->got[0].id, "");
+		if (strstr(answer, " h;"))
+			break;
+	}
+	expect(answer, " h;");
+	expect(answer, " times in a row");
+	close(fd);
+	harness_free(h);
+}
+
 static void flush_and_delete(void **state)
 {
 	struct sockaddr_un at;
@@ -389,6 +434,7 @@ int main(void)
 		cmocka_unit_test(broken_requests),  cmocka_unit_test(endless_line),
 		cmocka_unit_test(too_many_clients), cmocka_unit_test(client_dies),
 		cmocka_unit_test(lists_and_shows),  cmocka_unit_test(whys),
+		cmocka_unit_test(whys_of_waiting),
 		cmocka_unit_test(flush_and_delete), cmocka_unit_test(two_requests_in_one_write),
 		cmocka_unit_test(super_is_asked),   cmocka_unit_test(counters),
 	};

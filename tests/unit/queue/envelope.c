@@ -197,11 +197,44 @@ static void maps(void **state)
 	map_free(&m);
 }
 
+/* A buffer too small by any number of octets: false; and texts longer than may be kept are cut, not refused. */
+static void no_room(void **state)
+{
+	struct queue_envelope e = sample(), back;
+	char words[QUEUE_WORDS_MAX + 50], remote[QUEUE_REMOTE_MAX + 50];
+	struct arena arena;
+	struct buf whole, b;
+
+	(void)state;
+	encode(&whole, &e);
+	for (size_t cap = 0; cap < buf_len(&whole); cap++) {
+		buf_init(&b, &alloc_libc, cap);
+		assert_false(queue_envelope_encode(&b, &e));
+		buf_free(&b);
+	}
+	buf_init(&b, &alloc_libc, buf_len(&whole));
+	assert_true(queue_envelope_encode(&b, &e) && view_eq(buf_view(&b), buf_view(&whole)));
+	buf_free(&b);
+	buf_free(&whole);
+	memset(words, 'w', sizeof words);
+	memset(remote, 'r', sizeof remote);
+	rcpts[0].last.text = rcpts[1].last.text = view_of(words, sizeof words);
+	rcpts[0].last.remote = rcpts[1].last.remote = view_of(remote, sizeof remote);
+	encode(&b, &e);
+	assert_int_equal(decode(buf_view(&b), &back, &arena), 0);
+	assert_int_equal(back.rcpts[0].last.text.n, QUEUE_WORDS_MAX);
+	assert_true(view_eq(back.rcpts[1].last.text, back.rcpts[0].last.text));
+	assert_int_equal(back.rcpts[1].last.remote.n, QUEUE_REMOTE_MAX);
+	arena_free(&arena);
+	buf_free(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(damaged),    cmocka_unit_test(other_version), cmocka_unit_test(memory),
 		cmocka_unit_test(reads_back), cmocka_unit_test(shared_words),  cmocka_unit_test(maps),
+		cmocka_unit_test(no_room),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

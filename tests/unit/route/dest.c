@@ -146,6 +146,122 @@ static void postmaster(void **state)
 	conf_free(c);
 }
 
+/* A buffer that is too small by any number of octets: false, and never a destination that was cut. */
+static void no_room(void **state)
+{
+	static const char *const rcpts[] = { "a@sink.test", "a@local.test", "a@relay.test", "a@six.test", "a@lmtp.test", "a@strict.test",
+					     "a@auth.test", "a@odd.test", "a@[192.0.2.1]", "a@[IPv6:2001:db8::1]", "a@[x400:foo]", "a@x y",
+					     "postmaster", "Postmaster@local.test" };
+	static const char *const more[] = { "", "postmaster = \"maildir:/var/p;m\"\n", "postmaster = \"ops@relay.test\"\n",
+					    "postmaster = \"discard\"\n" };
+	unsigned refused = 0;
+
+	(void)state;
+	for (size_t m = 0; m < sizeof more / sizeof more[0]; m++) {
+		char text[512];
+		struct conf *c;
+
+		snprintf(text, sizeof text, "%sdomain \"auth.test\" { deliver = \"smtp://a.test:25\" tls = verify auth = \"/c\" }\n"
+			 "domain \"odd.test\" { deliver = \"lmtp:/run/a;b\" }\n", more[m]);
+		c = parse(text);
+		for (size_t i = 0; i < sizeof rcpts / sizeof rcpts[0]; i++) {
+			struct buf whole, address, out, to;
+			bool changed, changed2;
+
+			buf_init(&whole, &alloc_libc, 65536);
+			buf_init(&address, &alloc_libc, 65536);
+			assert_true(route_dest_build(c, view_cstr(rcpts[i]), &whole, &address, &changed));
+			for (size_t cap = 0; cap <= buf_len(&whole) + buf_len(&address); cap++) {
+				buf_init(&out, &alloc_libc, cap);
+				buf_init(&to, &alloc_libc, cap);
+				if (route_dest_build(c, view_cstr(rcpts[i]), &out, &to, &changed2)) {
+					assert_true(view_eq(buf_view(&out), buf_view(&whole)) && changed == changed2);
+					assert_true(view_eq(buf_view(&to), buf_view(&address)));
+				} else {
+					/* text that is printed wants an octet more, for its NUL */
+					assert_true(cap <= buf_len(&whole) || cap <= buf_len(&address));
+					refused++;
+				}
+				buf_free(&out);
+				buf_free(&to);
+			}
+			buf_free(&whole);
+			buf_free(&address);
+		}
+		conf_free(c);
+	}
+	assert_true(refused > 500);
+}
+
+static void raises(void **state)
+{
+	static const struct {
+		const char *before, *now, *want;
+	} cases[] = {
+		{ "mx:a.test;tls=verify", "mx:a.test", "mx:a.test;tls=verify" },
+		{ "mx:a.test;tls=encrypt", "mx:a.test;tls=none;source=192.0.2.1", "mx:a.test;tls=encrypt;source=192.0.2.1" },
+		{ "mx:a.test;tls=encrypt", "mx:a.test;source=192.0.2.1", "mx:a.test;tls=encrypt;source=192.0.2.1" },
+		{ "mx:a.test;tls=encrypt", "mx:a.test;tls=verify", "mx:a.test;tls=verify" },
+		{ "mx:a.test;tls=verify", "mx:b.test;tls=encrypt;auth=b.test", "mx:b.test;tls=verify;auth=b.test" },
+		{ "mx:a.test", "mx:a.test;tls=none", "mx:a.test;tls=none" },
+		{ "mx:a.test;tls=none", "mx:a.test", "mx:a.test" },
+		{ "mx:a.test;tls=verify", "maildir:a.test", "maildir:a.test" },
+		{ "mx:a.test;tls=verify", "discard", "discard" },
+		{ "maildir:a.test", "mx:a.test", "mx:a.test" },
+		{ "discard", "mx:a.test", "mx:a.test" },
+		{ "no destination", "mx:a.test", "mx:a.test" },
+		{ "mx:a.test;tls=sometimes", "mx:a.test", "mx:a.test" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+		for (size_t cap = strlen(cases[i].now); cap < 80; cap++) {
+			struct buf b;
+
+			buf_init(&b, &alloc_libc, cap);
+			assert_true(buf_add(&b, view_cstr(cases[i].now)));
+			if (route_dest_raise(&b, view_cstr(cases[i].before)))
+				assert_true(view_eq(buf_view(&b), view_cstr(cases[i].want)));
+			else
+				assert_true(cap < strlen(cases[i].want)); /* no room: said, and nothing leaves under less than was owed */
+			buf_free(&b);
+		}
+}
+
+static void more_hops(void **state)
+{
+	struct conf *c = parse("domain \"auth.test\" { deliver = \"smtp://a.test:25\" tls = verify auth = \"/c\" }\n"
+			       "domain \"odd.test\" { deliver = \"lmtp:/run/a;b\" }\n"
+			       "postmaster = \"discard\"\n");
+	struct route_dest d;
+	char place[ROUTE_DEST_MAX + 1];
+
+	(void)state;
+	expect(c, VIEW("a@auth.test"), "smtp:a.test:25;tls=verify;auth=auth.test", NULL);
+	expect(c, VIEW("a@odd.test"), "lmtp:/run/a%3Bb", NULL);
+	expect(c, VIEW("postmaster"), "discard", NULL);
+	expect(c, VIEW("a@x_y.test"), "mx:x_y.test", NULL);
+	expect(c, VIEW("a@b\xc3\xbc.test"), "mx:b\xc3\xbc.test", NULL);
+	expect(c, VIEW("a@[]"), "unroutable", NULL);
+	expect(c, VIEW("a@[IPv6:]"), "unroutable", NULL);
+	expect(c, VIEW("a@[11111111111111111111111111111111111111111111111111111111111111111111111111]"), "unroutable", NULL);
+	conf_free(c);
+	/* every field at its longest, and longer than the struct holds */
+	memset(place, 'a', sizeof place);
+	memcpy(place, "lmtp:/", 6);
+	assert_int_equal(route_dest_parse(view_of(place, ROUTE_DEST_MAX), &d), 0);
+	assert_int_equal(route_dest_parse(VIEW("maildir:/a%0Ab"), &d), 0);
+	assert_string_equal(d.hop.delivery.path, "/a\nb");
+	assert_int_equal(route_dest_parse(VIEW("maildir:/a%:0"), &d), -1);
+	assert_int_equal(route_dest_parse(VIEW("maildir:/a%0:"), &d), -1);
+	assert_int_equal(route_dest_parse(VIEW("maildir:/a%G0"), &d), -1);
+	assert_int_equal(route_dest_parse(VIEW("smtp:[::1:25"), &d), -1);
+	assert_int_equal(route_dest_parse(view_of("mx:a;source=b\0c", 15), &d), -1);
+	assert_int_equal(route_dest_parse(view_of("mx:a;auth=b\0c", 13), &d), -1);
+	assert_int_equal(route_dest_parse(view_of("maildir:/b\0c", 12), &d), -1);
+	assert_int_equal(route_dest_parse(view_of("maildir:b\0c", 11), &d), -1);
+}
+
 static void reads_back(void **state)
 {
 	struct route_dest d;
@@ -178,6 +294,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(malformed),  cmocka_unit_test(hostile_addresses), cmocka_unit_test(hops),
 		cmocka_unit_test(postmaster), cmocka_unit_test(reads_back),
+		cmocka_unit_test(no_room),    cmocka_unit_test(raises),            cmocka_unit_test(more_hops),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,7 +2,8 @@
  *
  * As a test it makes its own inputs, from a fixed seed, for as many rounds as take some seconds under the sanitizers.
  * With -DPROPERTIES_FUZZER -fsanitize=fuzzer (and -lcmocka, for parse_test.h) the same properties are libFuzzer's
- * target: the first octet chooses the parser, the second its options, the rest is the input.
+ * targets, each some of them (PROPERTIES_FIRST, PROPERTIES_COUNT): the first octet chooses among these, the second gives
+ * options, the rest is the input.
  */
 #include <assert.h>
 
@@ -139,6 +140,50 @@ static void codes(struct view v, unsigned opt, char *room)
 	assert(n == -1 || (size_t)n <= v.n);
 }
 
+/* Octet by octet: the same reply, or the same fault, at the same place. */
+static void read_slowly(struct view v, const struct smtp_reply_in *whole, enum smtp_reply_status want, size_t taken)
+{
+	struct psmtp_reply a = smtp_reply_in_get(whole), b;
+	enum smtp_reply_status status = SMTP_REPLY_MORE;
+	struct smtp_reply_in in;
+	size_t n = 0, one;
+
+	smtp_reply_in_init(&in, &alloc_libc, whole->octet_limit, whole->line_limit);
+	while (n < v.n && status == SMTP_REPLY_MORE) {
+		status = smtp_reply_in_read(&in, view_slice(v, n, n + 1), &one);
+		assert(one == 1);
+		n++;
+	}
+	b = smtp_reply_in_get(&in);
+	assert(status == want && n == taken && in.reason == whole->reason && a.code == b.code && in.lines == whole->lines);
+	assert(a.text.n == b.text.n && (!a.text.n || memcmp(a.text.p, b.text.p, a.text.n) == 0));
+	assert(memcmp(a.enhanced, b.enhanced, sizeof a.enhanced) == 0);
+	smtp_reply_in_free(&in);
+}
+
+/* A reply is lines of one code, of which only the last is not marked as going on; its words hold no control octet. */
+static void check_reply(struct view said, const struct smtp_reply_in *in)
+{
+	struct psmtp_reply r = smtp_reply_in_get(in);
+	unsigned lines = 0;
+
+	assert(r.code >= 200 && r.code <= 599);
+	while (said.n) {
+		size_t lf = view_find(said, '\n');
+		bool last = lf + 1 == said.n;
+
+		assert(lf >= 4 && said.p[lf - 1] == '\r');
+		assert((said.p[0] - '0') * 100 + (said.p[1] - '0') * 10 + (said.p[2] - '0') == r.code);
+		assert(lf == 4 ? last : said.p[3] == (last ? ' ' : '-'));
+		said = view_slice(said, lf + 1, said.n);
+		lines++;
+	}
+	assert(lines == in->lines && lines <= in->line_limit);
+	for (size_t i = 0; i < r.text.n; i++)
+		assert(!smtp_is_control(r.text.p[i]) || r.text.p[i] == '\t' || r.text.p[i] == '\n');
+	assert(r.enhanced[0] == 0 || r.enhanced[0] == r.code / 100);
+}
+
 static void replies_read(struct view v, unsigned opt, char *room)
 {
 	struct smtp_reply_in in;
@@ -150,10 +195,11 @@ static void replies_read(struct view v, unsigned opt, char *room)
 	while (v.n && status == SMTP_REPLY_DONE) {
 		smtp_reply_in_next(&in);
 		status = smtp_reply_in_read(&in, v, &taken);
-		v = view_slice(v, taken, v.n);
 		assert((status == SMTP_REPLY_BAD) == (in.reason != NULL));
 		if (status == SMTP_REPLY_DONE)
-			assert(smtp_reply_in_get(&in).code >= 200 && smtp_reply_in_get(&in).code <= 599);
+			check_reply(view_slice(v, 0, taken), &in);
+		read_slowly(v, &in, status, taken);
+		v = view_slice(v, taken, v.n);
 	}
 	smtp_reply_in_free(&in);
 }
@@ -184,15 +230,12 @@ static void replies_written(struct view v, unsigned opt, char *room)
 }
 
 static void (*const properties[])(struct view, unsigned opt, char *room) = {
-	address,
-	parameters,
-	commands,
-	lines,
-	bodies,
-	codes,
-	replies_read,
-	replies_written,
+	address, parameters, codes, commands, lines, bodies, replies_read, replies_written,
 };
+#ifndef PROPERTIES_FIRST /* a fuzz target takes some of them */
+#define PROPERTIES_FIRST 0
+#define PROPERTIES_COUNT COUNT(properties)
+#endif
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
@@ -203,7 +246,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		return 0;
 	v = exact(view_of((const char *)data + 2, n - 2));
 	room = malloc(v.n + 1);
-	properties[data[0] % COUNT(properties)](v, data[1], room);
+	properties[PROPERTIES_FIRST + data[0] % PROPERTIES_COUNT](v, data[1], room);
 	free(room);
 	drop(v);
 	return 0;
