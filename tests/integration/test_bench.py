@@ -4,6 +4,7 @@ never taken for success.
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import time
@@ -163,3 +164,30 @@ def test_the_sink_tells_doubles_and_other_runs(sink):
 def test_the_sink_says_what_is_missing():
     p = subprocess.run([BENCH / "sink", "--expect", "3", "--max", "1"], capture_output=True, text=True, timeout=20)
     assert p.returncode == 1 and json.loads(p.stdout.splitlines()[-1])["messages"] == 0
+
+
+def smoke(baseline, *arguments):
+    return subprocess.run(["/usr/bin/python3", ROOT / "bench" / "smoke", "--build", BENCH.parent, "--baseline", baseline, "--only", "scan", *arguments],
+                          capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.skipif(not shutil.which("valgrind"), reason="needs valgrind")
+def test_the_guard_sees_growth(tmp_path):
+    """Five percent are free, more fails, less asks for a new baseline; another compiler's baseline judges nothing and does not count as passed."""
+    path = tmp_path / "baseline.json"
+    assert smoke(path, "--set-baseline").returncode == 0
+    true = json.loads(path.read_text())
+    now = true["instructions_per_message"]["scan"]
+
+    def judged(then, **built):
+        path.write_text(json.dumps({"built_by": dict(true["built_by"], **built), "instructions_per_message": {"scan": then}}))
+        return smoke(path)
+
+    r = judged(int(now / 1.07))
+    assert r.returncode == 1 and r.stdout.endswith("0 passed, 1 failed\n") and "FAIL scan" in r.stdout, r.stdout
+    r = judged(int(now / 1.03))
+    assert r.returncode == 0 and r.stdout.endswith("1 passed, 0 failed\n"), r.stdout
+    r = judged(int(now * 1.07))
+    assert r.returncode == 0 and "--set-baseline" in r.stdout, r.stdout
+    r = judged(int(now / 2), compiler="other 1")
+    assert r.returncode == 0 and r.stdout.endswith("0 passed, 0 failed, 1 skipped\n"), r.stdout
