@@ -22,6 +22,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "integration"))
+import built  # noqa: E402
 from mta import CannotPrepare, PostfixRoot  # noqa: E402
 
 BUILD = pathlib.Path(os.environ.get("POSTRIDER_BUILD", ROOT / "build"))
@@ -431,12 +432,10 @@ def machine(folder):
     cpu = re.search(r"^model name\s*:\s*(.*)", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
     memory = re.search(r"^MemTotal:\s*(\d+)", pathlib.Path("/proc/meminfo").read_text(), re.M)
     system = re.search(r'^PRETTY_NAME="(.*)"', pathlib.Path("/etc/os-release").read_text(), re.M)
-    compilers = json.loads(run("meson", "introspect", "--compilers", BUILD, check=False).stdout or "{}")
-    c = compilers.get("host", {}).get("c", {})
     return {
         "cpu": cpu.group(1) if cpu else "?", "cores": os.cpu_count(), "memory_gib": round(int(memory.group(1)) / 1048576, 1),
         "system": system.group(1) if system else "?", "kernel": os.uname().release, "openssl": first_line("openssl", "version"),
-        "compiler": f"{c.get('id', '?')} {c.get('version', '?')}", "file_system": run("stat", "-f", "-c", "%T", folder).stdout.strip(),
+        "compiler": built.compiler(BUILD), "buildtype": built.option(BUILD, "buildtype"), "file_system": run("stat", "-f", "-c", "%T", folder).stdout.strip(),
         "load_before": [round(x, 2) for x in os.getloadavg()],
     }
 
