@@ -205,6 +205,7 @@ void queue_spool_options(struct queue *q, struct spool_options *o)
 				     .env = q->env,
 				     .threaded = !q->role->single,
 				     .segment_size = q->conf->global.queue_segment_size,
+				     .index = q->conf->global.queue_index, /* the words stand in the order of the enum */
 				     .wake = q->stepped ? no_wake : spool_wakes,
 				     .wake_arg = q };
 }

@@ -199,6 +199,10 @@ enum index_result apply_counts(struct queue *q)
 void apply_done(struct queue *q)
 {
 	q->commits++;
+	if (q->segments.active)
+		q->segments.active->last_commit = q->commits;
+	if (!q->spool->lagging)
+		q->durable = q->commits;
 	for (size_t i = 0; i < q->touched_n; i++) {
 		struct segment *s = q->touched[i];
 		s->live_n += (uint64_t)s->delta_n;

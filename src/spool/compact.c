@@ -5,7 +5,7 @@
  * message and not its end, and deliver it again.  References only point backwards, so when the dead weight behind
  * old, mostly live segments becomes too large, moving the oldest one always sets something free.
  *
- * Recycling is: copy, sync, COMMIT (the batch), readers gone, then the new header, synced.
+ * Recycling is: copy, sync, COMMIT (the batch), readers gone, the index durable that far, then the new header, synced.
  */
 #include "spool/queue.h"
 
@@ -215,6 +215,17 @@ static bool readers_gone(struct queue *q, const struct segment *s)
 	return gone;
 }
 
+/* The index that a power cut leaves behind must need nothing of s any more.  No row of it may point there.  Every
+ * record in s must be among those that it has applied, else an outcome in s would be forgotten and its message be
+ * delivered again; and it must have gone on to a later segment, for where its applied records end a start begins to
+ * read.  Strict: each commit is durable.  Lagging: the log of the index is synced first. */
+static bool index_knows(struct queue *q, const struct segment *s)
+{
+	uint64_t commit = s->dead_commit > s->last_commit ? s->dead_commit : s->last_commit + 1;
+
+	return commit <= q->durable || queue_sync_index(q);
+}
+
 void segments_reap(struct queue *q)
 {
 	struct segments *ss = &q->segments;
@@ -231,7 +242,12 @@ void segments_reap(struct queue *q)
 			i++;
 			continue;
 		}
-		if (!readers_gone(q, s) || segments_retire(ss, s) != SPOOL_OK) {
+		if (generation >= q->meta.generation) { /* until a commit stands in a later one: see index_knows */
+			q->reap_hint = true;
+			i++;
+			continue;
+		}
+		if (!readers_gone(q, s) || !index_knows(q, s) || segments_retire(ss, s) != SPOOL_OK) {
 			q->reap_hint = true; /* at the next turn */
 			return;
 		}

@@ -168,7 +168,8 @@ struct spool {
 	const struct env *env;
 	const struct alloc *alloc;
 	char *path;
-	bool threaded, closing;
+	bool threaded, closing, lagging;
+	unsigned checkpoint_pages;
 	uint64_t segment_size, body_file_size, min_free;
 	void (*wake)(void *);
 	void *wake_arg;

@@ -1,8 +1,9 @@
 /* index.h - the index over the segments: one row per envelope, one per message.  SQLite behind it (sqlite.c).
  *
  * The writer's connection has one transaction per batch; the reader has a connection of its own and sees snapshots
- * (WAL).  Everything here can be made anew from the segments, so nothing here is the only copy of anything; but what
- * is committed is durable (synchronous=FULL).
+ * (WAL).  Everything here can be made anew from the segments, so nothing here is the only copy of anything.
+ * What is committed is durable (INDEX_STRICT: synchronous=FULL), or will be with the next index_sync or checkpoint
+ * (INDEX_LAGGING: synchronous=NORMAL): a power cut leaves the state of one of the commits since then, whole.
  * meta.applied is the last sequence whose effect the index holds; it changes in the same commit as that effect.
  * Failure: INDEX_FAILED, with the reason in ->status (full, again, sick) and ->corrupt.
  */
@@ -13,9 +14,9 @@
 #include <sqlite3.h>
 
 enum index_result { INDEX_DONE = 1, INDEX_NONE, INDEX_FAILED };
-enum index_mode { INDEX_WRITE = 1, INDEX_BUILD, INDEX_READ };
+enum index_mode { INDEX_STRICT = 1, INDEX_LAGGING, INDEX_BUILD, INDEX_READ };
 
-#define INDEX_FORMAT 1 /* user_version once the index is whole; 0 while it is being built */
+#define INDEX_FORMAT 2 /* user_version once the index is whole; 0 while it is being built */
 
 enum index_statement {
 #define INDEX_STATEMENT(name, sql) INDEX_##name,
@@ -29,11 +30,13 @@ struct index {
 	sqlite3_stmt *statement[INDEX_STATEMENTS];
 	enum spool_status status; /* of the last failure */
 	bool corrupt;
+	int pages; /* in the log, as of the last commit */
 };
 
 struct index_meta {
 	uint64_t applied, generation, offset; /* where the next record is expected */
 	uint64_t last_id, messages, envelopes, held;
+	bool lagging; /* what stands above `applied` in the log may have been acknowledged */
 };
 
 struct index_message {
@@ -52,8 +55,13 @@ struct index_segment { uint64_t generation, number, salt, previous, live_n, live
 /* -1: not there, damaged (->corrupt) or not readable; it is closed then. */
 int index_open(struct index *, const char *path, enum index_mode, struct error *);
 void index_close(struct index *);
-/* Building is over: everything is durable, and the index counts as whole. */
-int index_finish(struct index *, struct error *);
+/* Building is over: everything is durable, and the index counts as whole.  It goes on as STRICT or LAGGING. */
+int index_finish(struct index *, enum index_mode, struct error *);
+/* All that is committed is durable.  A failure is damage (->corrupt): the kernel may call lost pages clean, so that no
+ * later sync can be believed. */
+enum index_result index_sync(struct index *);
+/* Writes the log back into the table as far as readers let it; durable, and the log can begin anew. */
+enum index_result index_checkpoint(struct index *);
 
 enum index_result index_begin(struct index *); /* of a batch, or of a reader's snapshot */
 enum index_result index_commit(struct index *);

@@ -45,6 +45,8 @@ struct queue {
 	struct index_meta next;  /* with the batch under way */
 	struct batch batch;
 	uint64_t commits, syncs;
+	uint64_t durable;        /* the last commit that is known to survive a power cut */
+	uint64_t behind;         /* bytes of records since then */
 	int lock_fd;
 	/* of the batch under way */
 	struct segment **touched;
@@ -95,6 +97,7 @@ bool batch_fits(const struct queue *, uint64_t bytes);
 void queue_publish(struct queue *); /* stats, under the lock */
 void queue_failed(struct queue *);  /* looks at index.status: sick, damaged */
 void queue_damaged(struct queue *); /* the index is; any lane */
+bool queue_sync_index(struct queue *); /* what is committed is durable, by now; false: the spool is sick */
 
 /* operate.c */
 enum index_result operate_step(struct queue *, struct job *, bool *ended);

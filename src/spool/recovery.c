@@ -262,11 +262,14 @@ static int conclude(struct queue *q, bool building, struct spool_recovery *found
 		q->next.applied = q->segments.sequence;
 		q->next.generation = q->segments.active->generation;
 		q->next.offset = q->segments.active->used;
-		if (apply_counts(q) != INDEX_DONE || index_commit(&q->index) != INDEX_DONE)
+		q->next.lagging = q->spool->lagging;
+		/* Durable in either mode: files without a row go next, and the earlier life's way of lagging ends here. */
+		if (apply_counts(q) != INDEX_DONE || index_commit(&q->index) != INDEX_DONE || index_sync(&q->index) != INDEX_DONE)
 			r = replay_index_error(q, err, "recovery is committed");
 	}
 	if (r == 0) {
 		apply_done(q);
+		q->durable = q->commits;
 		q->compact_hint = q->reap_hint = true;
 		q->unlinks_n = 0; /* they are among the orphans */
 		r = remove_orphans(q, &files, err);
@@ -285,7 +288,7 @@ static int with_index(struct queue *q, struct spool_recovery *found, struct erro
 	recover_path(q, "index.db", path);
 	if (!exists(q, "index.db") || exists(q, "rebuild"))
 		return 1;
-	if (index_open(&q->index, path, INDEX_WRITE, err) == -1)
+	if (index_open(&q->index, path, q->spool->lagging ? INDEX_LAGGING : INDEX_STRICT, err) == -1)
 		return q->index.corrupt ? 1 : -1;
 	result = recover_attach(q, found, err);
 	if (result == 0)
@@ -333,7 +336,7 @@ static int build_index(struct queue *q, struct spool_recovery *found, struct err
 	if (result == 0)
 		result = conclude(q, true, found, err);
 	if (result == 0)
-		result = index_finish(&q->index, err);
+		result = index_finish(&q->index, q->spool->lagging ? INDEX_LAGGING : INDEX_STRICT, err);
 	replay_free(&r);
 	if (result != 0)
 		index_close(&q->index);

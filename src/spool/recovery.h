@@ -16,6 +16,7 @@ struct replay {
 	struct spool_recovery *found;
 	struct error *error;
 	bool building;          /* from zero; else above meta.applied */
+	bool acknowledged;      /* what is replayed may have been: damage is stepped over, what is behind it counts */
 	bool distrust;          /* the index does not fit the segments: build it anew */
 	struct range *skip;     /* sequences that do not count */
 	size_t skip_n, skip_cap;

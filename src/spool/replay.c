@@ -84,7 +84,7 @@ static int survey(struct replay *r, struct segment *s)
 	uint64_t previous, from = beginning(r, s, &previous);
 	int result = 0;
 
-	if (scan_open(&sc, ss, s, from, previous, r->building, r->error) == -1)
+	if (scan_open(&sc, ss, s, from, previous, r->acknowledged, r->error) == -1)
 		return -1;
 	while (result == 0 && (got = scan_next(&sc, &rec)) == SCAN_RECORD) {
 		if (sc.damaged_to) {
@@ -188,7 +188,7 @@ static int apply_segment(struct replay *r, struct segment *s)
 	uint64_t previous, from = beginning(r, s, &previous);
 	int result = 0;
 
-	if (scan_open(&sc, &q->segments, s, from, previous, r->building, r->error) == -1)
+	if (scan_open(&sc, &q->segments, s, from, previous, r->acknowledged, r->error) == -1)
 		return -1;
 	sc.end = s->used; /* behind this the survey found nothing */
 	while (result == 0 && (got = scan_next(&sc, &rec)) == SCAN_RECORD) {
@@ -212,7 +212,7 @@ static int apply_segment(struct replay *r, struct segment *s)
 /* Generations are given in order: between two neighbours no sequence may be missing. */
 static void look_for_gap(struct replay *r, const struct segment *s, const struct segment *next)
 {
-	if (r->building && next->generation == s->generation + 1 && next->previous > r->q->segments.sequence) {
+	if (r->acknowledged && next->generation == s->generation + 1 && next->previous > r->q->segments.sequence) {
 		segment_quarantine(&r->q->segments, s, s->used, s->written);
 		r->found->quarantined++;
 	}
@@ -224,6 +224,7 @@ int replay_run(struct replay *r)
 	struct segments *ss = &q->segments;
 
 	ss->sequence = r->building ? 0 : q->meta.applied;
+	r->acknowledged = r->building || q->meta.lagging;
 	for (size_t i = 0; i < ss->n; i++) {
 		if (!r->building && ss->list[i]->generation < q->meta.generation)
 			continue;

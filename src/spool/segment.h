@@ -34,6 +34,7 @@ struct segment {
 	bool touched;
 	bool recorded;        /* the index has its row */
 	uint64_t dead_commit; /* since which commit no row points here */
+	uint64_t last_commit; /* the last one with records in here */
 	uint64_t *refs;       /* generations that must be re-headed before this one may be */
 	size_t refs_n, refs_cap;
 	bool stuck;           /* holds a damaged message that is still wanted: not compacted again */

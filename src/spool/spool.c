@@ -12,6 +12,8 @@
 #define SEGMENT_SIZE_DEFAULT (64u * 1024 * 1024) /* 16,000 messages of 4 KiB: one rotation in some 0.1 s of full load */
 #define SEGMENT_SIZE_MIN (64u * 1024)            /* below this the headers and reserves would be the larger part */
 #define BODY_FILE_DEFAULT (1024u * 1024)         /* from here on a file's own sync costs less than copying twice */
+/* 32 MiB of the index's log: a page that many batches change is written back once. */
+#define CHECKPOINT_PAGES_DEFAULT 8192u
 #define MIN_FREE_DEFAULT (16u * 1024 * 1024)     /* outcomes must still find room when mail is refused */
 
 int spool_make(struct spool **out, const struct spool_options *o, struct error *err)
@@ -38,6 +40,8 @@ int spool_make(struct spool **out, const struct spool_options *o, struct error *
 	s->alloc = alloc;
 	s->env = o->env;
 	s->threaded = o->threaded;
+	s->lagging = o->index == SPOOL_INDEX_LAGGING;
+	s->checkpoint_pages = o->checkpoint_pages ? o->checkpoint_pages : CHECKPOINT_PAGES_DEFAULT;
 	s->segment_size = o->segment_size ? o->segment_size : SEGMENT_SIZE_DEFAULT;
 	if (s->segment_size < SEGMENT_SIZE_MIN)
 		s->segment_size = SEGMENT_SIZE_MIN;

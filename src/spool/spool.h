@@ -7,7 +7,7 @@
  * - No call blocks on the disk except spool_open and spool_close.  Work is queued and answered by a completion that
  *   runs inside spool_dispatch, on the thread that owns the spool.  A completion may call the spool again.
  * - All that is queued before spool_kick is one batch; the writer makes every batch that waits durable as one:
- *   one fdatasync of the segment, one COMMIT of the index, then all completions.  While many write, a commit waits a few ms for
+ *   one fdatasync of the segment, one COMMIT of the index (synced too when strict), then all completions.  While many write, a commit waits a few ms for
  *   company (docs/decisions/004); one or two writers never wait.
  * - done(SPOOL_OK) of an accept means: body, envelopes and schedule survive a power cut now.  Only it permits a 250.
  * - In-flight marks (leases) live in memory: a crash ends them all, and the mail is due again.
@@ -50,6 +50,12 @@ struct spool_envelope {
 	uint64_t body_size;
 };
 
+/* What is durable when an answer is given. */
+enum spool_index {
+	SPOOL_INDEX_STRICT = 1, /* segment and index: two syncs a batch, and a start has nothing to catch up */
+	SPOOL_INDEX_LAGGING     /* the segment; the index is brought forward from it after a crash: one sync a batch */
+};
+
 struct spool_options {
 	const char *path;         /* directory; made when missing (mode 0700) */
 	const struct env *env;    /* borrowed */
@@ -57,6 +63,8 @@ struct spool_options {
 	uint64_t segment_size;    /* bytes; 0: 64 MiB */
 	uint64_t body_file_size;  /* bodies of at least this size get their own file; 0: 1 MiB */
 	uint64_t min_free;        /* bytes that stay free on the file system; 0: 16 MiB */
+	enum spool_index index;   /* 0: strict; may change from one opening to the next */
+	unsigned checkpoint_pages; /* of the index's log, after which it is written back; 0: 8192 */
 	/* called from the writer's thread when completions wait: must make the owner call spool_dispatch soon */
 	void (*wake)(void *arg);
 	void *wake_arg;

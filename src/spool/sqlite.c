@@ -6,8 +6,6 @@
 
 #include <stdio.h>
 
-/* WAL pages after which a commit also checkpoints: 32 MiB.  A page that many batches change is written back once. */
-#define CHECKPOINT_PAGES 8192
 #define WRITER_CACHE_KIB 24576 /* the recent end of the tables, where live mail comes and goes */
 #define READER_CACHE_KIB 8192
 #define BUSY_MS 2000 /* only an operator's own sqlite3 shell can be in the way */
@@ -15,7 +13,7 @@
 static const char schema[] =
 	"CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), applied INTEGER NOT NULL, generation INTEGER NOT NULL,"
 	" offset INTEGER NOT NULL, last_id INTEGER NOT NULL, messages INTEGER NOT NULL, envelopes INTEGER NOT NULL,"
-	" held INTEGER NOT NULL);"
+	" held INTEGER NOT NULL, lagging INTEGER NOT NULL);"
 	"CREATE TABLE message (id INTEGER PRIMARY KEY, generation INTEGER NOT NULL, at INTEGER NOT NULL,"
 	" length INTEGER NOT NULL, body_at INTEGER NOT NULL, body_size INTEGER NOT NULL, body_file INTEGER NOT NULL,"
 	" body_crc INTEGER NOT NULL, created INTEGER NOT NULL, live INTEGER NOT NULL);"
@@ -50,6 +48,8 @@ static enum index_result failed(struct index *ix, int rc)
 		break;
 	case SQLITE_IOERR:
 		ix->status = rc == SQLITE_IOERR_NOMEM ? SPOOL_AGAIN : SPOOL_SICK;
+		/* The kernel may have dropped the pages and marked them clean: this file is not built upon again. */
+		ix->corrupt = ix->corrupt || rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC;
 		break;
 	default:
 		ix->status = SPOOL_AGAIN;
@@ -73,6 +73,17 @@ static int run(struct index *ix, const char *text)
 	return sqlite3_exec(ix->db, text, NULL, NULL, NULL);
 }
 
+/* SQLite's own checkpoints hide their failures, and come in the middle of a commit: the writer makes them itself. */
+static int committed(void *index, sqlite3 *db, const char *schema_name, int pages)
+{
+	struct index *ix = index;
+
+	(void)db;
+	(void)schema_name;
+	ix->pages = pages;
+	return SQLITE_OK;
+}
+
 static int settings(struct index *ix, enum index_mode mode)
 {
 	char text[512];
@@ -86,8 +97,9 @@ static int settings(struct index *ix, enum index_mode mode)
 	/* While building, the WAL need not be synced at each commit: index_finish makes all durable at once. */
 	snprintf(text, sizeof text,
 	         "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = %s;"
-	         "PRAGMA wal_autocheckpoint = %d; PRAGMA journal_size_limit = 67108864;",
-	         mode == INDEX_BUILD ? "NORMAL" : "FULL", CHECKPOINT_PAGES);
+	         "PRAGMA journal_size_limit = 67108864;",
+	         mode == INDEX_STRICT ? "FULL" : "NORMAL");
+	sqlite3_wal_hook(ix->db, committed, ix);
 	return run(ix, text);
 }
 
@@ -141,7 +153,7 @@ void index_close(struct index *ix)
 	ix->db = NULL;
 }
 
-int index_finish(struct index *ix, struct error *err)
+int index_finish(struct index *ix, enum index_mode mode, struct error *err)
 {
 	char text[128];
 	int rc;
@@ -149,11 +161,31 @@ int index_finish(struct index *ix, struct error *err)
 	/* The mark of being whole is the last commit, and synced: what it vouches for stands before it in the WAL. */
 	snprintf(text, sizeof text, "PRAGMA synchronous = FULL; PRAGMA user_version = %d;", INDEX_FORMAT);
 	rc = run(ix, text);
+	if (rc == SQLITE_OK && mode == INDEX_LAGGING)
+		rc = run(ix, "PRAGMA synchronous = NORMAL");
 	if (rc == SQLITE_OK)
 		return 0;
 	failed(ix, rc);
 	return error_set(err, ix->status == SPOOL_FULL ? ERROR_FULL : ERROR_OURS, "cannot finish the index: %s",
 	                 sqlite3_errstr(rc));
+}
+
+enum index_result index_sync(struct index *ix)
+{
+	sqlite3_file *log = NULL;
+	int rc = sqlite3_file_control(ix->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+
+	/* Every commit since the last checkpoint stands in the log alone, and what a checkpoint wrote back it has synced. */
+	if (rc == SQLITE_OK && log && log->pMethods)
+		rc = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL);
+	return rc == SQLITE_OK ? INDEX_DONE : failed(ix, rc);
+}
+
+enum index_result index_checkpoint(struct index *ix)
+{
+	int rc = sqlite3_wal_checkpoint_v2(ix->db, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+
+	return rc == SQLITE_OK || rc == SQLITE_BUSY ? INDEX_DONE : failed(ix, rc);
 }
 
 /* ---- running a statement ---- */
@@ -233,7 +265,8 @@ enum index_result index_get_meta(struct index *ix, struct index_meta *m)
 	if (r != INDEX_DONE)
 		return r;
 	*m = (struct index_meta){ .applied = column(st, 0), .generation = column(st, 1), .offset = column(st, 2),
-		.last_id = column(st, 3), .messages = column(st, 4), .envelopes = column(st, 5), .held = column(st, 6) };
+		.last_id = column(st, 3), .messages = column(st, 4), .envelopes = column(st, 5), .held = column(st, 6),
+		.lagging = column(st, 7) != 0 };
 	sqlite3_reset(st);
 	return r;
 }
@@ -249,6 +282,7 @@ enum index_result index_put_meta(struct index *ix, const struct index_meta *m)
 	number(st, 5, m->messages);
 	number(st, 6, m->envelopes);
 	number(st, 7, m->held);
+	number(st, 8, m->lagging);
 	return change(ix, st, false);
 }
 

@@ -4,7 +4,8 @@
  *   1. BEGIN; rows are changed and records laid out in memory.  Nothing is on the disk: a failure here rolls back.
  *   2. The directory of body files is synced, so that no row names a file that a power cut can take.
  *   3. The records are appended, in one segment, and that is synced.  From here a replay would find them.
- *   4. COMMIT, with the sequence applied.  If it fails, an abort record says that they never counted.
+ *   4. COMMIT, with the sequence applied.  If it fails, an abort record says that they never counted.  Strict: it is
+ *      synced.  Lagging: it is not; a start finds the records above what is left of the index and applies them again.
  *   5. Only now answers are given, marks end, files of deleted bodies go.
  */
 #include "spool/queue.h"
@@ -16,6 +17,8 @@
 #include <fcntl.h>
 #include <stdio.h>
 
+/* Of records that the durable index may lack: a start replays them in well under a second. */
+#define BEHIND_MAX (16u * 1024 * 1024)
 #define SPACE_CHECK_MS 100 /* the disk's free space is asked for at most this often */
 #define BATCH_KEEP (2 * BATCH_MAX) /* a larger buffer, made for one large message, is given back */
 
@@ -254,6 +257,20 @@ void queue_failed(struct queue *q)
 		queue_damaged(q);
 }
 
+bool queue_sync_index(struct queue *q)
+{
+	if (q->spool->lagging && q->durable != q->commits) {
+		q->syncs++;
+		if (index_sync(&q->index) != INDEX_DONE) {
+			queue_failed(q);
+			return false;
+		}
+	}
+	q->durable = q->commits;
+	q->behind = 0;
+	return true;
+}
+
 static enum spool_status sync_bodies(struct queue *q)
 {
 	const struct env_disk *d = &q->spool->env->disk;
@@ -327,7 +344,7 @@ static enum spool_status make_durable(struct queue *q)
 	ss->sequence = last;
 	ss->jump = false;
 	if (index_commit(&q->index) == INDEX_DONE) {
-		q->syncs++;
+		q->syncs += !q->spool->lagging;
 		return SPOOL_OK;
 	}
 	status = q->index.status;
@@ -484,6 +501,7 @@ static void run_batch(struct queue *q, struct job_list *in)
 	}
 	if (status == SPOOL_OK && b->n) {
 		apply_done(q);
+		q->behind += b->n;
 	} else {
 		index_rollback(&q->index);
 		apply_undo(q);
@@ -520,6 +538,19 @@ static void refuse_all(struct queue *q, struct job_list *in)
 	answer_all(q, in);
 }
 
+/* Between batches.  A failure makes the spool sick: the next turn refuses. */
+static void tend_index(struct queue *q)
+{
+	if (q->behind > BEHIND_MAX)
+		queue_sync_index(q);
+	if (q->index.pages < (int)q->spool->checkpoint_pages)
+		return;
+	q->index.pages = 0;
+	q->syncs += 2; /* of the log, of the table */
+	if (index_checkpoint(&q->index) != INDEX_DONE)
+		queue_failed(q);
+}
+
 bool queue_write(void *engine, struct job_list *in)
 {
 	struct queue *q = engine;
@@ -532,6 +563,7 @@ bool queue_write(void *engine, struct job_list *in)
 		}
 		run_batch(q, in);
 		segments_reap(q);
+		tend_index(q);
 	} while (in->head);
 	return q->longs.head || compact_wanted(q);
 }

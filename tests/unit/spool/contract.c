@@ -528,5 +528,5 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { ALL(mem), ALL(stepped), ALL(threaded) };
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return KIT_BOTH_MODES(tests, NULL);
 }

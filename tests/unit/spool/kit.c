@@ -11,6 +11,16 @@
 
 #define WAIT_S 20 /* no answer of the spool takes that long */
 
+enum spool_index kit_index = SPOOL_INDEX_STRICT;
+
+int kit_both_modes(const struct CMUnitTest *tests, size_t n, CMFixtureFunction setup)
+{
+	int failed = _cmocka_run_group_tests("strict", tests, n, setup, NULL);
+
+	kit_index = SPOOL_INDEX_LAGGING;
+	return failed + _cmocka_run_group_tests("lagging", tests, n, NULL, NULL);
+}
+
 void kit_dir(char *path, size_t n)
 {
 	const char *tmp = getenv("SPOOL_TEST_DIR");
@@ -81,7 +91,7 @@ void kit_init(struct kit *k, enum kit_engine engine)
 	k->engine = engine;
 	kit_dir(k->path, sizeof k->path);
 	k->options = (struct spool_options){ .path = k->path, .env = &env_real, .threaded = engine == KIT_THREADED,
-		.segment_size = 256 * 1024, .body_file_size = 32 * 1024 };
+		.segment_size = 256 * 1024, .body_file_size = 32 * 1024, .index = kit_index };
 }
 
 int kit_open(struct kit *k)

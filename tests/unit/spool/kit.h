@@ -10,6 +10,11 @@
 
 enum kit_engine { KIT_MEM = 1, KIT_STEPPED, KIT_THREADED };
 
+extern enum spool_index kit_index; /* of every kit_init from now on; strict at first */
+/* The tests once in each mode of the index. */
+#define KIT_BOTH_MODES(tests, setup) kit_both_modes((tests), sizeof(tests) / sizeof *(tests), (setup))
+int kit_both_modes(const struct CMUnitTest *, size_t n, CMFixtureFunction setup);
+
 struct kit {
 	enum kit_engine engine;
 	char path[256];

@@ -700,5 +700,5 @@ int main(void)
 		T(a_segment_is_missing), T(operations_over_many),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return KIT_BOTH_MODES(tests, NULL);
 }

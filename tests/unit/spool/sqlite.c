@@ -155,5 +155,5 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(disk_full), cmocka_unit_test(disk_broken) };
 
-	return cmocka_run_group_tests(tests, install, NULL);
+	return KIT_BOTH_MODES(tests, install);
 }
