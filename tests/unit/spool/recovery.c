@@ -687,6 +687,113 @@ static void operations_over_many(void **state)
 	assert_int_equal(st.held, 500);
 }
 
+/* The index as it is now, without its spool: what a power cut leaves of a lagging one when nothing synced it since. */
+static void keep_index(const struct kit *k, char *at, size_t n)
+{
+	snprintf(at, n, "%s-kept", k->path);
+	kit_remove(at);
+	kit_copy(k->path, at);
+}
+
+static void put_index_back(struct kit *k, const char *kept)
+{
+	char from[600], to[600];
+	static const char *const names[] = { "index.db", "index.db-wal" };
+
+	crash(k);
+	remove_index(k);
+	for (int i = 0; i < 2; i++) {
+		snprintf(from, sizeof from, "%s/%s", kept, names[i]);
+		snprintf(to, sizeof to, "%s/%s", k->path, names[i]);
+		assert_true(rename(from, to) == 0 || i == 1);
+	}
+	kit_remove(kept);
+}
+
+/* Several segments behind: each record above what the index knows is applied, once. */
+static void an_index_far_behind_catches_up(void **state)
+{
+	struct kit *k = *state;
+	static struct kit_answer a[200];
+	static char text[9000];
+	struct kit_answer first = kit_accept(k, "known to the old index", "d", 2, true);
+	struct spool_stats s1, s2;
+	char kept[600];
+
+	kit_close(k);
+	reopen(k); /* a start ends with a durable index */
+	keep_index(k, kept, sizeof kept);
+	assert_int_equal(kit_settle(k, first.id, 1, NULL).status, SPOOL_OK);
+	memset(text, 'f', sizeof text - 1);
+	for (int i = 0; i < 100; i++) /* four segments */
+		assert_int_equal(kit_accept(k, text, "smtp:c", 1, false).status, SPOOL_OK);
+	mixture(k, 200, a);
+	kit_list(k, 0, 0, "", 2000, &before);
+	spool_get_stats(k->spool, &s1);
+	assert_true(s1.segments >= 4);
+	put_index_back(k, kept);
+	reopen(k);
+	assert_false(k->found.rebuilt);
+	assert_true(k->found.replayed > 300);
+	assert_int_equal(k->found.quarantined, 0);
+	kit_list(k, 0, 0, "", 2000, &after);
+	same(&before, &after);
+	check_bodies(k, &after, a, 200);
+	spool_get_stats(k->spool, &s2);
+	assert_int_equal(s1.messages, s2.messages);
+	assert_int_equal(s1.held, s2.held);
+	assert_int_equal(s1.bytes_live, s2.bytes_live);
+}
+
+/* Acknowledged records stand behind a damaged one: a lagging index must not stop there. */
+static void damage_above_an_index_far_behind(void **state)
+{
+	struct kit *k = *state;
+	struct kit_answer a, b, c;
+	char kept[600], path[600];
+
+	if (k->options.index != SPOOL_INDEX_LAGGING)
+		return; /* strict: nothing above `applied` was acknowledged but the last batch */
+	keep_index(k, kept, sizeof kept);
+	a = kit_accept(k, "before the damage", "d", 1, false);
+	b = kit_accept(k, "DAMAGED one", "d", 1, false);
+	c = kit_accept(k, "after the damage", "d", 1, false);
+	newest_segment(k, path, sizeof path);
+	overwrite(path, find_last(path, "DAMAGED", 1), "damaged", 7);
+	put_index_back(k, kept);
+	reopen(k);
+	assert_false(k->found.rebuilt);
+	assert_int_equal(k->found.quarantined, 1);
+	assert_int_equal(kit_count(k), 2);
+	kit_assert_body(k, a.id, "before the damage");
+	kit_assert_body(k, c.id, "after the damage");
+	assert_true(kit_accept(k, "life goes on", "d", 1, false).id > b.id);
+}
+
+/* From one mode to the other and back, each life ended by a crash. */
+static void the_mode_may_change(void **state)
+{
+	struct kit *k = *state;
+	struct kit_answer a[6];
+
+	for (int i = 0; i < 6; i++) {
+		char kept[600] = "";
+		if (k->options.index == SPOOL_INDEX_LAGGING)
+			keep_index(k, kept, sizeof kept);
+		a[i] = kit_accept(k, "through all modes", "d", 1, false);
+		if (kept[0])
+			put_index_back(k, kept);
+		else
+			crash(k);
+		k->options.index = i % 2 ? SPOOL_INDEX_STRICT : SPOOL_INDEX_LAGGING;
+		reopen(k);
+		assert_false(k->found.rebuilt);
+		for (int m = 0; m <= i; m++)
+			kit_assert_body(k, a[m].id, "through all modes");
+	}
+	assert_int_equal(kit_count(k), 6);
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -697,7 +804,8 @@ int main(void)
 		T(a_record_in_a_mail_is_only_mail), T(damaged_index_is_rebuilt), T(damage_met_later_is_healed_by_the_next_start), T(old_index_is_not_believed),
 		T(segments_are_recycled), T(compaction_moves_what_lives),
 		T(ends_outlive_their_messages), T(body_files), T(damaged_headers),
-		T(a_segment_is_missing), T(operations_over_many),
+		T(a_segment_is_missing), T(operations_over_many), T(an_index_far_behind_catches_up),
+		T(damage_above_an_index_far_behind), T(the_mode_may_change),
 	};
 
 	return KIT_BOTH_MODES(tests, NULL);
