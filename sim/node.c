@@ -1,0 +1,497 @@
+/* node.c - one Postrider with all its roles: started, crashed and started anew as super does; see sim.h.
+ *
+ * What super/single.c is to one life, this is to many: each role (a part) has its own role struct, its ducts to the others
+ * and its end.  A crash takes the disk and the network away from the part first, then lets its `stop` free what it holds:
+ * nothing that it does there can be seen from outside.
+ */
+#include "sim/sim.h"
+#include "sim/ledger.h"
+#include "queue/queue.h"
+#include "spool/spool.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define DUCTS_MAX 64
+#define RESTART_MS 100 /* SUPER_RESTART_MIN_MS; it doubles in life, which only makes crashes rarer */
+#define EPOCH 1767225600000 /* 2026-01-01: what the wall clock says when the world begins */
+#define SEGMENT (128u * 1024)
+#define BODY_FILE (24u * 1024)
+
+struct link { struct duct *duct; struct part *a, *b; };
+
+struct part {
+	struct node *node;
+	struct role role;
+	struct env env;
+	bool running, drained, mute; /* mute: dead, and still on the stack */
+	struct events *events;
+	struct buf log;              /* a line that is not whole yet */
+	uint32_t generation;
+	struct happening again;
+};
+
+struct parts {
+	struct link links[DUCTS_MAX];
+	unsigned links_n;
+};
+
+static struct parts ducts[NODES_MAX];
+
+static const enum role_kind kinds[NODE_ROLES] = { ROLE_KEYS, ROLE_RESOLVE, ROLE_LOCAL, ROLE_QUEUE, ROLE_SEND, ROLE_RECEIVE };
+static const struct role_ops *const ops[NODE_ROLES] = { &keys_role, &resolve_role, &local_role, &queue_role, &send_role, &receive_role };
+static const struct { enum role_kind from, to; } edges[] = {
+#define EDGE(f, t, why) { ROLE_##f, ROLE_##t },
+#include "wire/edges.def"
+};
+
+/* ---- the injected world ---- */
+
+static int64_t mono(void *arg)
+{
+	(void)arg;
+	return world.now + 1000000;
+}
+
+int64_t node_wall(const struct node *n)
+{
+	return EPOCH + world.now + n->wall_offset;
+}
+
+static int64_t wall(void *arg)
+{
+	return node_wall(arg);
+}
+
+static void dice(void *arg, void *to, size_t n)
+{
+	struct node *node = arg;
+	unsigned char *p = to;
+
+	while (n--)
+		*p++ = (unsigned char)rng_next(&node->random);
+}
+
+struct view __wrap_handoff_get(const struct handoff *h, const char *kind, const char *title);
+struct view __wrap_handoff_get(const struct handoff *h, const char *kind, const char *title)
+{
+	(void)h;
+	(void)title;
+	/* certificates are the null engine's; lists of users there are none */
+	return strcmp(kind, "chain") == 0 || strcmp(kind, "trust") == 0 ? VIEW("simulated") : view_of(NULL, 0);
+}
+
+/* ---- the spool: small segments, and a disk that takes its time ---- */
+
+int __real_spool_open(struct spool **, const struct spool_options *, struct spool_recovery *, struct error *);
+int __wrap_spool_open(struct spool **, const struct spool_options *, struct spool_recovery *, struct error *);
+int __wrap_spool_open(struct spool **out, const struct spool_options *o, struct spool_recovery *found, struct error *e)
+{
+	struct spool_options small = *o;
+	int r;
+
+	small.segment_size = SEGMENT;
+	small.body_file_size = BODY_FILE;
+	r = __real_spool_open(out, &small, found, e);
+	if (r == 0 && world.running)
+		world.running->spool = *out;
+	return r;
+}
+
+bool __real_spool_step(struct spool *);
+
+static void spool_goes_on(void *arg)
+{
+	struct node *n = arg;
+
+	n->spool_busy = false;
+	if (!n->spool)
+		return;
+	world.running = n;
+	while (__real_spool_step(n->spool)) /* its completions ask for the pump */
+		;
+	spool_wake_after(n);
+}
+
+void spool_wake_after(struct node *n)
+{
+	struct part *p = n->parts[3];
+
+	if (p->running)
+		queue_pump_soon(p->role.state);
+}
+
+bool __wrap_spool_step(struct spool *);
+bool __wrap_spool_step(struct spool *s)
+{
+	struct node *n = world.running;
+
+	if (!n || n->spool != s || !n->disk_slow || !world.faults)
+		return __real_spool_step(s);
+	if (!n->spool_busy && rng_chance(&world.disk, 700)) {
+		n->spool_busy = true;
+		world_fault(FAULT_DISK_SLOW);
+		happen_in(&n->spool_done, rng_span(&world.disk, 1, rng_chance(&world.disk, 50) ? 5000 : 40), spool_goes_on, n);
+	}
+	return n->spool_busy ? false : __real_spool_step(s);
+}
+
+void __real_spool_close(struct spool *);
+void __wrap_spool_close(struct spool *);
+void __wrap_spool_close(struct spool *s)
+{
+	for (unsigned i = 0; i < world.nodes_n; i++)
+		if (world.nodes[i]->spool == s) {
+			world.nodes[i]->spool = NULL;
+			world.nodes[i]->spool_busy = false;
+			happen_never(&world.nodes[i]->spool_done);
+		}
+	__real_spool_close(s);
+}
+
+/* ---- the log ---- */
+
+void node_log(struct part *p, struct view octets)
+{
+	struct view v;
+	size_t end;
+
+	if (p->mute)
+		return;
+	buf_add(&p->log, octets);
+	for (;;) {
+		struct view line;
+		v = buf_view(&p->log);
+		end = view_find(v, '\n');
+		if (end == v.n)
+			return;
+		line = view_slice(v, 0, end);
+		say("%s %.*s", p->node->name, VIEW_ARGS(line));
+		ledger_log(p->node, line);
+		buf_take(&p->log, end + 1);
+	}
+}
+
+/* ---- parts ---- */
+
+static struct part *part_of(struct node *n, enum role_kind kind)
+{
+	for (int i = 0; i < NODE_ROLES; i++)
+		if (kinds[i] == kind)
+			return n->parts[i];
+	return NULL;
+}
+
+static void to_super(struct role *role, uint32_t type, struct view payload)
+{
+	(void)role;
+	(void)type;
+	(void)payload;
+}
+
+static void drained(struct role *role)
+{
+	struct part *p = role->runner;
+
+	p->drained = true;
+}
+
+static void hand_listeners(struct node *n, struct part *p)
+{
+	for (uint32_t i = 0; i < n->conf->listener_count; i++)
+		for (uint32_t k = 0; k < n->conf->listeners[i].address_count; k++) {
+			struct wire_LISTENER m = { .listener = i, .address = k };
+			struct buf frame;
+			int fd = dup(n->listeners[i]);
+			buf_init(&frame, &alloc_libc, 64);
+			if (fd != -1 && wire_put_LISTENER(&frame, &m))
+				p->role.ops->frame(&p->role, WIRE_LISTENER, buf_view(&frame), fd);
+			buf_free(&frame);
+		}
+}
+
+static void join(struct node *n, struct part *a, struct part *b, const char *what)
+{
+	struct parts *all = &ducts[n->number];
+	struct channel *ends[2];
+	struct duct *d = duct_new(n->loop, ends, what);
+	unsigned i = 0;
+
+	while (i < all->links_n && all->links[i].duct)
+		i++;
+	if (i == DUCTS_MAX)
+		abort();
+	all->links[i] = (struct link){ d, a, b };
+	if (i == all->links_n)
+		all->links_n++;
+	b->role.ops->channel(&b->role, a->role.kind, 0, a->generation, ends[1]);
+	a->role.ops->channel(&a->role, b->role.kind, 0, b->generation, ends[0]);
+}
+
+static void connect_part(struct node *n, struct part *p)
+{
+	for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) {
+		struct part *a = part_of(n, edges[i].from), *b = part_of(n, edges[i].to);
+		if (!a || !b || (a != p && b != p) || !a->running || !b->running || a == b)
+			continue;
+		if (a->role.kind == ROLE_RECEIVE && b->role.kind == ROLE_KEYS)
+			continue; /* keys is called, not written to, in one process */
+		join(n, a, b, role_name(a->role.kind));
+	}
+}
+
+static void start_part(void *arg);
+
+static void start_later(struct part *p)
+{
+	happen_in(&p->again, rng_span(&world.plan, RESTART_MS, RESTART_MS * 4), start_part, p);
+}
+
+static void start_part(void *arg)
+{
+	struct part *p = arg;
+	struct node *n = p->node;
+	struct error e = { 0 };
+	const struct role_ops *o = p->role.ops;
+
+	if (n->state != NODE_UP || p->running)
+		return;
+	world.running = n;
+	p->generation++;
+	p->drained = p->mute = false;
+	p->env = n->env;
+	disk_env(n->disk, o->kind, &p->env.disk);
+	disk_off(n->disk, o->kind, false);
+	p->role = (struct role){
+		.kind = o->kind, .ops = o, .conf = n->conf, .env = &p->env, .events = p->events, .loop = n->loop, .generation = 1,
+		.single = true, .extra_fd = o->kind == ROLE_QUEUE ? dup(n->control) : -1, .to_super = to_super, .drained = drained, .runner = p,
+	};
+	say("%s starts %s", n->name, role_name(o->kind));
+	if ((o->prepare && o->prepare(&p->role, &e) == -1) || o->start(&p->role, &e) == -1) {
+		say("%s: %s does not start: %s", n->name, role_name(o->kind), e.text);
+		net_kill(true);
+		if (p->role.state)
+			o->stop(&p->role);
+		net_kill(false);
+		start_later(p);
+		return;
+	}
+	p->running = true;
+	connect_part(n, p);
+	if (o->kind == ROLE_RECEIVE)
+		hand_listeners(n, p);
+}
+
+/* From this moment it does nothing that others see. */
+static void cut_off(struct part *p)
+{
+	struct parts *all = &ducts[p->node->number];
+
+	p->mute = true;
+	disk_off(p->node->disk, p->role.kind, true);
+	for (unsigned i = 0; i < all->links_n; i++)
+		if (all->links[i].duct && (all->links[i].a == p || all->links[i].b == p))
+			duct_die(all->links[i].duct, all->links[i].b == p);
+}
+
+static void take_apart(struct part *p)
+{
+	struct parts *all = &ducts[p->node->number];
+
+	if (!p->running)
+		return;
+	world.running = p->node;
+	cut_off(p);
+	p->running = false;
+	net_kill(true);
+	p->role.ops->stop(&p->role);
+	net_kill(false);
+	for (unsigned i = 0; i < all->links_n; i++)
+		if (all->links[i].duct && (all->links[i].a == p || all->links[i].b == p))
+			all->links[i].duct = NULL; /* the duct lives until both ends have seen the end */
+}
+
+void node_crash_role(struct node *n, enum role_kind kind)
+{
+	struct part *p = part_of(n, kind);
+
+	if (n->state != NODE_UP || !p->running)
+		return;
+	world_fault(FAULT_ROLE_CRASH);
+	n->crashes++;
+	say("%s: %s crashes", n->name, role_name(kind));
+	ledger_crash(n, false);
+	take_apart(p);
+	start_later(p);
+}
+
+static void die(void *arg)
+{
+	struct part *p = arg;
+
+	node_crash_role(p->node, p->role.kind);
+}
+
+/* In the middle of a disk call: nothing more is done or said; the rest of the turn is a dead man's. */
+void node_die_here(struct node *n, enum role_kind kind)
+{
+	struct part *p = part_of(n, kind);
+
+	cut_off(p);
+	happen_in(&n->crash, 0, die, p);
+}
+
+void node_crash(struct node *n, bool power)
+{
+	if (n->state != NODE_UP)
+		return;
+	say("%s: %s", n->name, power ? "the power goes" : "everything is killed");
+	world_fault(power ? FAULT_POWER : FAULT_ROLE_CRASH);
+	n->crashes++;
+	ledger_crash(n, power);
+	n->state = NODE_DOWN;
+	for (int i = NODE_ROLES - 1; i >= 0; i--) {
+		take_apart(n->parts[i]);
+		happen_never(&n->parts[i]->again);
+	}
+	for (size_t i = 0; i < n->conf->listener_count; i++)
+		close(n->listeners[i]);
+	close(n->control);
+	if (power)
+		disk_cut(n->disk);
+}
+
+void node_start(struct node *n)
+{
+	char path[64];
+
+	if (n->state == NODE_UP)
+		return;
+	n->state = NODE_UP;
+	snprintf(path, sizeof path, "/sim/%s/control", n->name);
+	n->control = sock_listen_path(path, n);
+	for (size_t i = 0; i < n->conf->listener_count; i++)
+		n->listeners[i] = sock_listen(n->conf->listeners[i].set.address.items[0], n);
+	for (int i = 0; i < NODE_ROLES; i++)
+		start_part(n->parts[i]);
+}
+
+struct node *node_new(unsigned number, const char *name, const char *address, const char *config)
+{
+	struct node *n = calloc(1, sizeof *n);
+	struct error e = { 0 };
+	char path[64];
+
+	if (!n)
+		abort();
+	*n = (struct node){ .number = number, .name = name, .address = address, .state = NODE_DOWN };
+	n->random.s = world.seed * 77 + number;
+	n->env = (struct env){ .wall_ms = wall, .mono_ms = mono, .random = dice, .arg = n };
+	n->disk = disk_new(n);
+	world.nodes[world.nodes_n++] = n;
+	snprintf(path, sizeof path, "/sim/%s/postrider.conf", name);
+	if (conf_parse(&n->conf, view_cstr(config), path, &e) == -1) {
+		fprintf(stderr, "the simulator's configuration is wrong: %s\n", e.text);
+		abort();
+	}
+	snprintf(path, sizeof path, "/sim/%s", name);
+	disk_mkdir(n->disk, path);
+	snprintf(path, sizeof path, "/sim/%s/mail", name);
+	disk_mkdir(n->disk, path);
+	n->loop = loop_new(&n->env);
+	if (!n->loop)
+		abort();
+	for (int i = 0; i < NODE_ROLES; i++) {
+		n->parts[i] = calloc(1, sizeof *n->parts[i]);
+		if (!n->parts[i])
+			abort();
+		n->parts[i]->node = n;
+		buf_init(&n->parts[i]->log, &alloc_libc, 1 << 20);
+		n->parts[i]->events = events_new(&n->env, role_name(kinds[i]), log_fd(n->parts[i]), EVENT_INFO, NULL);
+		n->parts[i]->role.ops = ops[i];
+	}
+	return n;
+}
+
+void node_step_clock(struct node *n, int64_t ms)
+{
+	world_fault(FAULT_CLOCK);
+	say("%s: the clock steps by %lld ms", n->name, (long long)ms);
+	n->wall_offset += ms;
+	if (ms > 0)
+		n->wall_forward += ms;
+}
+
+bool node_quiet(struct node *n)
+{
+	struct spool_stats st;
+
+	if (n->state != NODE_UP || !n->spool)
+		return false;
+	spool_get_stats(n->spool, &st);
+	return st.envelopes == 0;
+}
+
+struct spool *node_spool(struct node *n)
+{
+	return n->spool;
+}
+
+/* ---- the operator ---- */
+
+struct order { struct sock *s; struct node *n; char line[300]; };
+
+static void order_opened(void *arg)
+{
+	struct order *o = arg;
+
+	sock_put(o->s, o->line, strlen(o->line));
+}
+
+static void order_data(void *arg)
+{
+	struct order *o = arg;
+	struct view v;
+	size_t end;
+
+	for (;;) {
+		struct view line;
+		v = sock_peek(o->s);
+		end = view_find(v, '\n');
+		if (end == v.n)
+			return;
+		line = view_slice(v, 0, end);
+		say("%s control: %.*s", o->n->name, VIEW_ARGS(line));
+		if (line.n > 6 && memcmp(line.p, "{\"ok\":", 6) == 0) {
+			sock_take(o->s, end + 1);
+			sock_close(o->s);
+			return;
+		}
+		sock_take(o->s, end + 1);
+	}
+}
+
+static void order_ended(void *arg, bool reset)
+{
+	struct order *o = arg;
+
+	(void)reset;
+	sock_close(o->s);
+}
+
+void node_control(struct node *n, const char *line)
+{
+	static const struct sock_ops order_ops = { order_opened, order_data, order_ended };
+	struct order *o = calloc(1, sizeof *o);
+	char path[64];
+
+	if (!o)
+		abort();
+	o->n = n;
+	snprintf(o->line, sizeof o->line, "%s\n", line);
+	snprintf(path, sizeof path, "/sim/%s/control", n->name);
+	world_fault(FAULT_OPERATOR);
+	say("%s operator: %s", n->name, line);
+	o->s = sock_dial("operator", path, &order_ops, o);
+}

@@ -1,0 +1,357 @@
+/* plan.c - one run: the world is built by seed, goes wrong for a while, then everything is good again and must drain.
+ *
+ *   0          nodes start, clients begin to come
+ *   until bad  faults: by the seed's profile, from a world with hardly any to one where most things fail
+ *   then       next hops, network, DNS and disks are good; roles that are sick are started anew; holds are released
+ *   at last    nobody is owed anything, nothing is queued, nothing is open; the laws of laws.c
+ */
+#include "sim/ledger.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define HOPS_MAX 16
+#define DRAIN_STEP 60000
+#define HOUR 3600000
+
+const struct site_of sites[SITE_END] = {
+	[SITE_KEEP] = { "keep.test", false },   [SITE_SINK] = { "sink.test", false }, [SITE_PLAIN] = { "plain.test", false },
+	[SITE_MAY] = { "may.test", false },     [SITE_OWED] = { "owed.test", true },  [SITE_CHECK] = { "check.test", true },
+	[SITE_BADCERT] = { "bad.test", true },  [SITE_MX] = { "mx.test", false },     [SITE_LMTP] = { "lmtp.test", false },
+	[SITE_VIA] = { "via.test", false },     [SITE_BACK] = { "back.test", false },
+};
+
+struct profile {
+	unsigned hops, dns, disk, crash, power, clock, operator, full;
+	bool slow;
+};
+
+static struct hop *all_hops[HOPS_MAX];
+static unsigned hops_n, window;
+static struct profile profile;
+static int64_t bad_until, lifetime;
+
+/* ---- building ---- */
+
+static void add_hop(enum site site, const char *address)
+{
+	all_hops[hops_n++] = hop_new(site, address, window);
+}
+
+/* Each roll is a statement of its own: the order of arguments is the compiler's. */
+static void settings(struct buf *b, const char *name, const char *address)
+{
+	struct rng *r = &world.plan;
+	unsigned retry_min = (unsigned)rng_span(r, 10, 120), retry_max = (unsigned)rng_span(r, 3, 20);
+	unsigned warning = rng_chance(r, 500) ? 0 : (unsigned)rng_span(r, 60, 1800);
+	unsigned deliveries = (unsigned)rng_span(r, 2, 30), idle = (unsigned)rng_span(r, 0, 10), messages = (unsigned)rng_span(r, 1, 10);
+	unsigned command = (unsigned)rng_span(r, 30, 300), data = (unsigned)rng_span(r, 60, 600), greeting = rng_chance(r, 200) ? 2 : 0;
+
+	buf_addf(b, "hostname = \"mx%s.test\"\nspool = \"/sim/%s/spool\"\ncontrol = \"/sim/%s/control\"\nresolver = {\"10.0.0.53\"}\n", name, name, name);
+	buf_addf(b, "retry_min = \"%us\"\nretry_max = \"%um\"\nlifetime = \"%us\"\nbounce_lifetime = \"5d\"\ndelay_warning = \"%us\"\n", retry_min,
+		 retry_max, (unsigned)(lifetime / 1000), warning);
+	buf_addf(b, "destination_window = %u\ndeliveries = %u\nconnection_idle = \"%us\"\nconnection_messages = %u\nconnect_timeout = \"20s\"\n", window,
+		 deliveries, idle, messages);
+	buf_addf(b, "certificate \"default\" { chain = \"/sim/c\" key = \"/sim/k\" }\n");
+	buf_addf(b, "listener \"mx\" { address = {\"%s:25\"} tls = starttls command_timeout = \"%us\" data_timeout = \"%us\" greeting_delay = \"%us\" }\n",
+		 address, command, data, greeting);
+	buf_addf(b, "relay { from = {\"10.0.0.0/16\"} }\n");
+}
+
+static void build_a(void)
+{
+	struct buf b;
+	struct node *n;
+	char path[64];
+
+	buf_init(&b, &alloc_libc, 1 << 16);
+	settings(&b, "a", "10.0.0.1");
+	buf_addf(&b, "domain \"keep.test\" { deliver = \"maildir:/sim/a/mail/%%{user}\" }\ndomain \"sink.test\" { deliver = \"discard\" }\n"
+		 "domain \"plain.test\" { deliver = \"smtp://10.0.1.1:25\" tls = none }\ndomain \"may.test\" { deliver = \"smtp://10.0.1.2:25\" }\n"
+		 "domain \"owed.test\" { deliver = \"smtp://10.0.1.3:25\" tls = encrypt }\ndomain \"check.test\" { deliver = \"smtp://10.0.1.4:25\" tls = verify }\n"
+		 "domain \"bad.test\" { deliver = \"smtp://10.0.1.5:25\" tls = verify }\ndomain \"mx.test\" { deliver = \"mx\" }\n"
+		 "domain \"lmtp.test\" { deliver = \"lmtp://10.0.1.8:24\" }\ndomain \"via.test\" { deliver = \"smtp://10.0.0.2:25\" tls = encrypt }\n"
+		 "domain \"back.test\" { deliver = \"smtp://10.0.1.10:25\" }\n");
+	n = node_new(0, "a", "10.0.0.1", buf_view(&b).p);
+	for (int i = 0; i < 4; i++) {
+		snprintf(path, sizeof path, "/sim/a/mail/u%d", i);
+		disk_mkdir(n->disk, path);
+	}
+	buf_free(&b);
+}
+
+static void build_b(void)
+{
+	struct buf b;
+
+	buf_init(&b, &alloc_libc, 1 << 16);
+	settings(&b, "b", "10.0.0.2");
+	buf_addf(&b, "domain \"via.test\" { deliver = \"smtp://10.0.1.9:25\" }\ndomain \"back.test\" { deliver = \"smtp://10.0.1.10:25\" }\n");
+	node_new(1, "b", "10.0.0.2", buf_view(&b).p);
+	buf_free(&b);
+}
+
+static void build_hops(void)
+{
+	add_hop(SITE_PLAIN, "10.0.1.1:25");
+	add_hop(SITE_MAY, "10.0.1.2:25");
+	add_hop(SITE_OWED, "10.0.1.3:25");
+	add_hop(SITE_CHECK, "10.0.1.4:25");
+	add_hop(SITE_BADCERT, "10.0.1.5:25");
+	add_hop(SITE_MX, "10.0.1.6:25");
+	add_hop(SITE_MX, "10.0.1.7:25");
+	add_hop(SITE_LMTP, "10.0.1.8:24");
+	add_hop(SITE_VIA, "10.0.1.9:25");
+	add_hop(SITE_BACK, "10.0.1.10:25");
+	tls_distrust("10.0.1.5");
+	dns_mx("mx.test", 10, "h1.mx.test");
+	dns_mx("mx.test", 20, "h2.mx.test");
+	dns_host("h1.mx.test", "10.0.1.6");
+	dns_host("h2.mx.test", "10.0.1.7");
+	dns_host("mxa.test", "10.0.0.1");
+}
+
+static void choose_profile(void)
+{
+	struct rng *r = &world.plan;
+	static const unsigned levels[] = { 0, 0, 20, 60, 150, 300 };
+
+#define LEVEL() levels[rng_below(r, sizeof levels / sizeof *levels)]
+	profile.hops = LEVEL();
+	profile.dns = LEVEL();
+	profile.disk = rng_chance(r, 250) ? 1 + (unsigned)rng_below(r, 8) : 0;
+	profile.crash = LEVEL();
+	profile.power = rng_chance(r, 300) ? LEVEL() : 0;
+	profile.clock = rng_chance(r, 150) ? LEVEL() : 0;
+	profile.operator = rng_chance(r, 300) ? LEVEL() : 0;
+	profile.full = rng_chance(r, 100) ? LEVEL() : 0;
+	profile.slow = rng_chance(r, 500);
+#undef LEVEL
+	bad_until = rng_span(r, 60, 3000) * 1000;
+	lifetime = rng_chance(r, 700) ? rng_span(r, 3, 12) * HOUR : rng_span(r, 5, 40) * 60000;
+	window = (unsigned)rng_span(r, 1, 6);
+	ledger_set_lifetime(lifetime);
+	say("hops %u, dns %u, disk %u, crash %u, power %u, clock %u, slow %d, bad for %lld ms, lifetime %lld ms, window %u", profile.hops, profile.dns,
+	    profile.disk, profile.crash, profile.power, profile.clock, profile.slow, (long long)bad_until, (long long)lifetime, window);
+}
+
+/* ---- what goes wrong ---- */
+
+static struct node *some_node(void)
+{
+	return world.nodes[rng_below(&world.plan, world.nodes_n)];
+}
+
+static void start_again(void *arg)
+{
+	node_start(arg);
+}
+
+static void crash_something(void)
+{
+	static const enum role_kind kinds[] = { ROLE_QUEUE, ROLE_QUEUE, ROLE_QUEUE, ROLE_SEND, ROLE_SEND, ROLE_RECEIVE, ROLE_LOCAL, ROLE_RESOLVE,
+						ROLE_KEYS };
+	struct node *n = some_node();
+	enum role_kind kind = kinds[rng_below(&world.plan, sizeof kinds / sizeof *kinds)];
+
+	if ((kind == ROLE_QUEUE || kind == ROLE_LOCAL) && rng_chance(&world.plan, 500))
+		disk_crash_after(n->disk, kind, 1 + rng_below(&world.plan, 60));
+	else
+		node_crash_role(n, kind);
+}
+
+static void cut_power(void)
+{
+	struct node *n = some_node();
+
+	if (n->state != NODE_UP)
+		return;
+	node_crash(n, rng_chance(&world.plan, 700));
+	happen_once(rng_span(&world.plan, 500, 60000), start_again, n);
+}
+
+static void operate(void)
+{
+	static const char *const all[] = { "hold", "release", "flush" };
+	struct node *n = some_node();
+	const char *id = ledger_some_id(n, rng_next(&world.plan));
+	char line[200];
+
+	switch (rng_below(&world.plan, 4)) {
+	case 0: snprintf(line, sizeof line, "{\"cmd\":\"%s\",\"all\":true}", all[rng_below(&world.plan, 3)]); break;
+	case 1: snprintf(line, sizeof line, "{\"cmd\":\"list\"}"); break;
+	case 2:
+		if (!id)
+			return;
+		snprintf(line, sizeof line, "{\"cmd\":\"delete\",\"id\":\"%s\"}", id);
+		break;
+	default:
+		if (!id)
+			return;
+		snprintf(line, sizeof line, "{\"cmd\":\"%s\",\"id\":\"%s\"}", all[rng_below(&world.plan, 3)], id);
+	}
+	node_control(n, line);
+}
+
+static void unfill(void *arg)
+{
+	disk_fill(((struct node *)arg)->disk, false);
+}
+
+static void trouble(void *arg)
+{
+	struct happening *again = arg;
+	struct rng *r = &world.plan;
+
+	if (world.now >= bad_until)
+		return;
+	if (rng_chance(r, profile.crash))
+		crash_something();
+	if (rng_chance(r, profile.power))
+		cut_power();
+	if (rng_chance(r, profile.clock)) {
+		int64_t step = rng_chance(r, 500) ? rng_span(r, -600000, 600000) : rng_span(r, -4 * HOUR, 4 * HOUR);
+		node_step_clock(some_node(), step);
+	}
+	if (rng_chance(r, profile.operator))
+		operate();
+	if (rng_chance(r, profile.full)) {
+		struct node *n = some_node();
+		disk_fill(n->disk, true);
+		ledger_disturbed(n);
+		happen_once(rng_span(r, 1000, 120000), unfill, n);
+	}
+	for (unsigned i = 0; i < hops_n; i++)
+		if (rng_chance(r, 30))
+			hop_behave(all_hops[i], rng_chance(r, 300) ? 0 : profile.hops);
+	happen_in(again, rng_span(r, 100, 20000), trouble, again);
+}
+
+/* ---- clients ---- */
+
+static void one_client(void *arg)
+{
+	struct rng *r = &world.plan;
+	struct client_plan p = { .to = arg, .mails = 1 + (unsigned)rng_below(r, 4) };
+
+	if (rng_chance(r, 300))
+		p.trick = 2 + (int)rng_below(r, client_tricks() - 2);
+	client_begin(&p);
+}
+
+static void invite_clients(void)
+{
+	unsigned n = (unsigned)rng_span(&world.plan, 3, 25);
+
+	while (n--)
+		happen_once(rng_span(&world.plan, 10, bad_until), one_client, world.nodes[0]);
+	happen_once(bad_until + 1000, one_client, world.nodes[0]); /* and one when all is well */
+}
+
+/* ---- the good end ---- */
+
+static void heal(void)
+{
+	say("from now on all is well");
+	world.faults = false;
+	for (unsigned i = 0; i < hops_n; i++)
+		hop_behave(all_hops[i], 0);
+	net_heal();
+	dns_lie(0);
+	for (unsigned i = 0; i < world.nodes_n; i++) {
+		struct node *n = world.nodes[i];
+		disk_faults(n->disk, 0);
+		disk_fill(n->disk, false);
+		disk_crash_after(n->disk, ROLE_QUEUE, 0);
+		disk_crash_after(n->disk, ROLE_LOCAL, 0);
+		if (profile.disk || profile.full) /* a spool that met an error wants a restart: the operator's */
+			node_crash_role(n, ROLE_QUEUE);
+	}
+}
+
+static void release_all(void)
+{
+	for (unsigned i = 0; i < world.nodes_n; i++)
+		node_control(world.nodes[i], "{\"cmd\":\"release\",\"all\":true}");
+}
+
+static bool all_quiet(void)
+{
+	for (unsigned i = 0; i < world.nodes_n; i++)
+		if (!node_quiet(world.nodes[i]))
+			return false;
+	return !ledger_open() && clients_alive() == 0;
+}
+
+/* How long the rest may take: every message has had its last try by then, whichever way the clocks went. */
+static int64_t patience(void)
+{
+	int64_t back = 0;
+
+	for (unsigned i = 0; i < world.nodes_n; i++)
+		if (world.nodes[i]->wall_forward - world.nodes[i]->wall_offset > back)
+			back = world.nodes[i]->wall_forward - world.nodes[i]->wall_offset;
+	return world.now + lifetime + back + 2 * HOUR;
+}
+
+static void drain(void)
+{
+	int64_t until;
+
+	world_run_until(world.now + 2 * DRAIN_STEP);
+	release_all();
+	until = patience();
+	while (!world.failure[0] && world.now < until && !all_quiet())
+		world_run_until(world.now + DRAIN_STEP);
+	world_run_until(world.now + 15 * DRAIN_STEP); /* idle connections end, lingering ones too */
+	if (world.failure[0])
+		return;
+	for (unsigned i = 0; i < world.nodes_n; i++) {
+		if (!node_quiet(world.nodes[i]))
+			law_broken("without faults everything drains", "%s still has mail at the end", world.nodes[i]->name);
+		if (net_open_of(world.nodes[i]) > 0)
+			law_broken("every connection ends", "%s has %u connections at the end", world.nodes[i]->name, net_open_of(world.nodes[i]));
+	}
+	if (clients_alive() > 0)
+		law_broken("every connection ends", "%u clients are still served or waiting at the end", clients_alive());
+}
+
+static void read_mailboxes(void)
+{
+	char path[64];
+
+	for (int i = 0; i < 4; i++) {
+		snprintf(path, sizeof path, "/sim/a/mail/u%d/new", i);
+		disk_each(world.nodes[0]->disk, path, ledger_mailbox, world.nodes[0]);
+	}
+}
+
+void plan_run(void)
+{
+	static struct happening again;
+
+	choose_profile();
+	build_a();
+	if (rng_chance(&world.plan, 600))
+		build_b();
+	build_hops();
+	for (unsigned i = 0; i < world.nodes_n; i++)
+		node_start(world.nodes[i]);
+	world_run_until(100);
+	world.faults = true;
+	dns_lie(profile.dns);
+	for (unsigned i = 0; i < hops_n; i++)
+		hop_behave(all_hops[i], rng_chance(&world.plan, 400) ? 0 : profile.hops);
+	for (unsigned i = 0; i < world.nodes_n; i++) {
+		disk_faults(world.nodes[i]->disk, profile.disk);
+		world.nodes[i]->disk_slow = profile.slow;
+	}
+	invite_clients();
+	happen_in(&again, 100, trouble, &again);
+	world_run_until(bad_until);
+	heal();
+	drain();
+	read_mailboxes();
+	if (!world.failure[0])
+		ledger_check();
+}
