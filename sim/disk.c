@@ -408,6 +408,18 @@ static int d_truncate(void *arg, int fd, off_t size)
 	return 0;
 }
 
+/* Was its making still to be synced?  Then what makes the new name last makes all of it last. */
+static bool forget_made(struct disk *d, const struct file *f)
+{
+	for (struct name **at = &d->journal, *n; (n = *at) != NULL; at = &n->before)
+		if (n->file == f && n->made) {
+			*at = n->before;
+			free(n);
+			return true;
+		}
+	return false;
+}
+
 static int d_rename(void *arg, const char *from, const char *to)
 {
 	struct user_of *u = arg;
@@ -428,7 +440,7 @@ static int d_rename(void *arg, const char *from, const char *to)
 	free(gone);
 	snprintf(f->path, sizeof f->path, "%s", to);
 	f->linked = true;
-	note(u->disk, f, false, from, to);
+	note(u->disk, f, forget_made(u->disk, f), from, to); /* taken back: its old name, or none if that never lasted */
 	return 0;
 }
 

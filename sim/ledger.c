@@ -11,7 +11,7 @@ unsigned mails_n;
 struct copy *copies;
 unsigned copies_n;
 
-struct logged { struct node *node; char id[20]; int64_t at; };
+struct logged { struct node *node; char id[20], session[20]; };
 static struct logged *doubles; /* maybe_duplicate lines */
 static unsigned doubles_n;
 struct named { struct node *node; char id[20], session[20], address[64]; };
@@ -21,7 +21,7 @@ struct disturbance { struct node *node; int64_t at; };
 static struct disturbance *disturbances;
 static unsigned disturbances_n;
 static int64_t lifetime;
-static bool cut[NODES_MAX];
+static bool cut[NODES_MAX], domain_refused[SITE_END];
 
 static void *more(void *array, unsigned n, size_t size)
 {
@@ -107,12 +107,14 @@ void ledger_refused(struct view address, const char *why)
 	}
 }
 
+bool ledger_may_bounce(const struct mail_rcpt *r)
+{
+	return r->refused || domain_refused[r->site];
+}
+
 void ledger_domain_refused(enum site site, const char *why)
 {
-	for (unsigned i = 0; i < mails_n; i++)
-		for (unsigned k = 0; k < mails[i]->rcpts_n; k++)
-			if (mails[i]->rcpts[k].site == site)
-				mails[i]->rcpts[k].refused++;
+	domain_refused[site] = true;
 	say("ledger: all of %s may bounce: %s", sites[site].domain, why);
 }
 
@@ -405,7 +407,9 @@ void ledger_log(struct node *n, struct view line)
 		keep_name(&accepts, &accepts_n, n, line, "from");
 	} else if (strcmp(event, "maybe_duplicate") == 0 && world.broken != BREAK_SILENT) {
 		doubles = more(doubles, doubles_n, sizeof *doubles);
-		doubles[doubles_n] = (struct logged){ .node = n, .at = world.now };
+		doubles[doubles_n] = (struct logged){ .node = n };
+		value_of(line, "session", text, sizeof text);
+		snprintf(doubles[doubles_n].session, sizeof doubles->session, "%.19s", text);
 		snprintf(doubles[doubles_n++].id, sizeof doubles->id, "%.19s", id);
 	} else if (strcmp(event, "discarded") == 0) {
 		keep_name(&discards, &discards_n, n, line, "to");
@@ -443,15 +447,27 @@ const char *ledger_some_id(struct node *n, uint64_t roll)
 
 /* ---- questions ---- */
 
-/* Lines about any message of this sender that came in by this session: `received` is what a Received line calls it. */
+/* Does this line speak of a message of that sender?  A queue that died before it could say `accepted` leaves it open. */
+static bool speaks_of(const struct logged *l, const char *sender)
+{
+	bool known = false;
+
+	for (unsigned k = 0; k < accepts_n; k++)
+		if (accepts[k].node == l->node && strcmp(accepts[k].id, l->id) == 0) {
+			if (strcmp(accepts[k].address, sender) == 0)
+				return true;
+			known = true;
+		}
+	return !known;
+}
+
+/* Lines about messages of this sender that came in by one session: `received` is what a Received line calls it. */
 unsigned ledger_doubles_logged(struct node *n, const char *received, const char *sender)
 {
 	unsigned count = 0;
 
-	for (unsigned k = 0; k < accepts_n; k++)
-		if (accepts[k].node == n && strncmp(accepts[k].session, received, 16) == 0 && strcmp(accepts[k].address, sender) == 0)
-			for (unsigned i = 0; i < doubles_n; i++)
-				count += doubles[i].node == n && strcmp(doubles[i].id, accepts[k].id) == 0;
+	for (unsigned i = 0; i < doubles_n; i++)
+		count += doubles[i].node == n && strncmp(doubles[i].session, received, 16) == 0 && speaks_of(&doubles[i], sender);
 	return count;
 }
 
@@ -461,6 +477,15 @@ bool ledger_disturbed_between(struct node *n, int64_t from, int64_t to)
 		if ((!n || disturbances[i].node == n) && disturbances[i].at >= from && disturbances[i].at <= to)
 			return true;
 	return false;
+}
+
+unsigned ledger_disturbances(struct node *n)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < disturbances_n; i++)
+		count += disturbances[i].node == n;
+	return count;
 }
 
 bool ledger_discarded(const char *address)

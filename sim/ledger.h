@@ -70,7 +70,8 @@ void ledger_delivered(enum site, struct node *from, unsigned session, struct vie
 void ledger_report(const char *to, struct view text);
 void ledger_mailbox(void *node, const char *path, struct view content); /* for disk_each */
 void ledger_refused(struct view address, const char *why); /* a lasting no, or another cause for a bounce */
-void ledger_domain_refused(enum site, const char *why);    /* the same for all of a domain that is under way */
+void ledger_domain_refused(enum site, const char *why);    /* the same for all of a domain: answers are kept a while */
+bool ledger_may_bounce(const struct mail_rcpt *);
 void ledger_log(struct node *, struct view line);
 void ledger_crash(struct node *, bool power);        /* it may cost an outcome */
 void ledger_disturbed(struct node *);                /* the same for another fault, of the disk */
@@ -79,6 +80,7 @@ void ledger_check(void);                             /* at the end: laws.c */
 /* For laws.c. */
 unsigned ledger_doubles_logged(struct node *, const char *received, const char *sender);
 bool ledger_disturbed_between(struct node *, int64_t from, int64_t to);
+unsigned ledger_disturbances(struct node *);
 bool ledger_discarded(const char *address);
 bool ledger_power_cut(struct node *); /* marks of what was under way are not synced: queue/flight.h */
 const char *ledger_some_id(struct node *, uint64_t roll);

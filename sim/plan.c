@@ -29,7 +29,7 @@ struct profile {
 static struct hop *all_hops[HOPS_MAX];
 static unsigned hops_n, window;
 static struct profile profile;
-static int64_t bad_until, lifetime;
+static int64_t bad_until, lifetime, bounce_lifetime;
 
 /* ---- building ---- */
 
@@ -48,8 +48,8 @@ static void settings(struct buf *b, const char *name, const char *address)
 	unsigned command = (unsigned)rng_span(r, 30, 300), data = (unsigned)rng_span(r, 60, 600), greeting = rng_chance(r, 200) ? 2 : 0;
 
 	buf_addf(b, "hostname = \"mx%s.test\"\nspool = \"/sim/%s/spool\"\ncontrol = \"/sim/%s/control\"\nresolver = {\"10.0.0.53\"}\n", name, name, name);
-	buf_addf(b, "retry_min = \"%us\"\nretry_max = \"%um\"\nlifetime = \"%us\"\nbounce_lifetime = \"5d\"\ndelay_warning = \"%us\"\n", retry_min,
-		 retry_max, (unsigned)(lifetime / 1000), warning);
+	buf_addf(b, "retry_min = \"%us\"\nretry_max = \"%um\"\nlifetime = \"%us\"\nbounce_lifetime = \"%us\"\ndelay_warning = \"%us\"\n", retry_min,
+		 retry_max, (unsigned)(lifetime / 1000), (unsigned)(bounce_lifetime / 1000), warning);
 	buf_addf(b, "destination_window = %u\ndeliveries = %u\nconnection_idle = \"%us\"\nconnection_messages = %u\nconnect_timeout = \"20s\"\n", window,
 		 deliveries, idle, messages);
 	buf_addf(b, "certificate \"default\" { chain = \"/sim/c\" key = \"/sim/k\" }\n");
@@ -129,6 +129,7 @@ static void choose_profile(void)
 #undef LEVEL
 	bad_until = rng_span(r, 60, 3000) * 1000;
 	lifetime = rng_chance(r, 700) ? rng_span(r, 3, 12) * HOUR : rng_span(r, 5, 40) * 60000;
+	bounce_lifetime = lifetime > bad_until + 4 * HOUR ? lifetime : bad_until + 4 * HOUR; /* also of other mail from <> */
 	window = (unsigned)rng_span(r, 1, 6);
 	ledger_set_lifetime(lifetime);
 	say("hops %u, dns %u, disk %u, crash %u, power %u, clock %u, slow %d, bad for %lld ms, lifetime %lld ms, window %u", profile.hops, profile.dns,
@@ -291,7 +292,7 @@ static int64_t patience(void)
 	for (unsigned i = 0; i < world.nodes_n; i++)
 		if (world.nodes[i]->wall_forward - world.nodes[i]->wall_offset > back)
 			back = world.nodes[i]->wall_forward - world.nodes[i]->wall_offset;
-	return world.now + lifetime + back + 2 * HOUR;
+	return world.now + bounce_lifetime + back + 2 * HOUR;
 }
 
 static void drain(void)
