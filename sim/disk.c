@@ -4,6 +4,7 @@
  * newest first, all of it, nothing, or each by dice.
  */
 #include "sim/disk.h"
+#include "sim/ledger.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -265,6 +266,8 @@ bool disk_call(struct disk *d, enum user user, const char *what, const char *pat
 	if (d->faults && world.faults && rng_chance(&world.disk, d->faults)) {
 		errno = writes && rng_chance(&world.disk, 300) ? ENOSPC : rng_chance(&world.disk, 100) ? ENOMEM : EIO;
 		world_fault(FAULT_DISK_ERROR);
+		if (strstr(path, "/inflight"))
+			ledger_marks_lost(d->node);
 		say("disk of %s: %s %s fails with %d", d->node->name, what, path, errno);
 		return false;
 	}

@@ -105,11 +105,11 @@ static void law_logged(const struct mail *m, unsigned rcpt)
 				before += k < i;
 			}
 		outer += before == 0; /* how many ids the last node gave it */
-		if (before == 0 && same > 1 + ledger_doubles_logged(c->from, c->id, m->from) && !ledger_power_cut(c->from))
+		if (before == 0 && same > 1 + ledger_doubles_logged(c->from, c->id, m->from) && !ledger_no_marks(c->from))
 			law_broken("each double is logged", "mail %u for %s came %u times with id %s; the log tells of %u", m->number,
 				   m->rcpts[rcpt].address, same, c->id, ledger_doubles_logged(c->from, c->id, m->from));
 	}
-	if (some && outer > 1 && strcmp(some->id, some->inner) != 0 && !ledger_power_cut(m->node) &&
+	if (some && outer > 1 && strcmp(some->id, some->inner) != 0 && !ledger_no_marks(m->node) &&
 	    outer > 1 + ledger_doubles_logged(m->node, some->inner, m->from) + ledger_disturbances(some->from))
 		law_broken("each double is logged", "mail %u for %s was relayed %u times with id %s", m->number, m->rcpts[rcpt].address, outer,
 			   some->inner);

@@ -354,7 +354,12 @@ void ledger_crash(struct node *n, bool power)
 	note_disturbance(n);
 }
 
-bool ledger_power_cut(struct node *n)
+void ledger_marks_lost(struct node *n)
+{
+	cut[n->number] = true;
+}
+
+bool ledger_no_marks(struct node *n)
 {
 	return n && cut[n->number];
 }

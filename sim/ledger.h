@@ -82,7 +82,8 @@ unsigned ledger_doubles_logged(struct node *, const char *received, const char *
 bool ledger_disturbed_between(struct node *, int64_t from, int64_t to);
 unsigned ledger_disturbances(struct node *);
 bool ledger_discarded(const char *address);
-bool ledger_power_cut(struct node *); /* marks of what was under way are not synced: queue/flight.h */
+void ledger_marks_lost(struct node *);    /* the marks of what was under way: a disk error on `inflight` */
+bool ledger_no_marks(struct node *);      /* that, or a power cut: they are not synced (queue/flight.h) */
 const char *ledger_some_id(struct node *, uint64_t roll);
 int64_t ledger_lifetime(void);
 void ledger_set_lifetime(int64_t ms);

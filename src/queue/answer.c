@@ -306,12 +306,13 @@ static void counted(void *arg, enum spool_status status, spool_id n)
 		if (c->event == EVENT_FLUSHED || c->event == EVENT_RELEASED)
 			schedule_note_due(q, queue_now(q));
 	}
-	if (status == SPOOL_OK)
+	if (status == SPOOL_OK || n > 0) /* a part may be done although the whole is not: no mail goes without a line */
 		emit(c, n);
 	if (client_resume(c))
 		return;
 	if (status == SPOOL_AGAIN && c->event == EVENT_DELETED) {
-		fail(c, "it is being delivered just now; try again in a moment");
+		fail(c, n ? "a part is deleted; the rest is being delivered just now; try again in a moment"
+			  : "it is being delivered just now; try again in a moment");
 	} else if (status != SPOOL_OK) {
 		fail(c, status == SPOOL_GONE ? "no such message" : spool_status_name(status));
 	} else {

@@ -482,7 +482,8 @@ static enum index_result gather_batch(struct queue *q, struct job_list *in, stru
 static void run_batch(struct queue *q, struct job_list *in)
 {
 	struct batch *b = &q->batch;
-	struct job *op = job_pop(&q->longs);
+	struct job *op = job_pop(&q->longs), *turn = op;
+	uint64_t before = op ? op->count : 0;
 	enum index_result r;
 	enum spool_status status = SPOOL_OK;
 
@@ -509,6 +510,8 @@ static void run_batch(struct queue *q, struct job_list *in)
 	operate_unmark(q, status == SPOOL_OK);
 	if (status != SPOOL_OK) {
 		compact_stop(q);
+		if (turn)
+			turn->count = before; /* what earlier batches of it changed stands */
 		for (struct job *j = b->jobs.head; j; j = j->next)
 			undo_job(q, j, status);
 		if (op) {

@@ -339,6 +339,31 @@ static void flush_and_delete(void **state)
 	harness_free(h);
 }
 
+/* One of two envelopes is under way: the other is deleted, and no mail goes without a line in the log. */
+static void delete_a_part(void **state)
+{
+	struct sockaddr_un at;
+	struct harness *h = start(&at);
+	int fd = dial(h, &at);
+	char request[100], text[EVENT_ID_SIZE];
+	uint64_t id;
+
+	(void)state;
+	harness_connect(h, &h->send, ROLE_SEND, 1, NULL);
+	id = submit_done(h, &(struct submit){ .sender = "a@b.test", .rcpts = { "x@relay.test", "y@dead.test" } }, WIRE_DONE_OK);
+	assert_int_equal(h->send.deliveries, 2);
+	say_temporary(&h->got[0]);
+	harness_run(h);
+	snprintf(request, sizeof request, "{\"cmd\":\"delete\",\"id\":\"%s\"}\n", event_id_text(id, text));
+	expect(talk(h, fd, request), "a part is deleted; the rest is being delivered just now");
+	assert_int_equal(logged(h, "deleted", "n=1"), 1);
+	say_ok(&h->got[1]);
+	harness_run(h);
+	assert_int_equal(stats(h).messages, 0);
+	close(fd);
+	harness_free(h);
+}
+
 static void two_requests_in_one_write(void **state)
 {
 	struct sockaddr_un at;
@@ -436,6 +461,7 @@ int main(void)
 		cmocka_unit_test(lists_and_shows),  cmocka_unit_test(whys),
 		cmocka_unit_test(whys_of_waiting),
 		cmocka_unit_test(flush_and_delete), cmocka_unit_test(two_requests_in_one_write),
+		cmocka_unit_test(flush_and_delete), cmocka_unit_test(delete_a_part), cmocka_unit_test(two_requests_in_one_write),
 		cmocka_unit_test(super_is_asked),   cmocka_unit_test(counters),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
