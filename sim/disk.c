@@ -374,8 +374,11 @@ static ssize_t d_pwrite(void *arg, int fd, const void *from, size_t n, off_t at)
 		errno = error;
 		return -1;
 	}
-	if (n > 1 && u->disk->faults && world.faults && rng_chance(&world.disk, 50))
+	if (n > 1 && u->disk->faults && world.faults && rng_chance(&world.disk, 50)) {
 		n = 1 + rng_below(&world.disk, n - 1); /* short */
+		if (strstr(f->path, "/inflight"))
+			ledger_marks_lost(u->disk->node);
+	}
 	if (!disk_write(f, from, n, (size_t)at)) {
 		world_fault(FAULT_DISK_FULL);
 		errno = ENOSPC;

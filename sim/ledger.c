@@ -384,13 +384,13 @@ static void keep_name(struct named **list, unsigned *n, struct node *node, struc
 	(*n)++;
 }
 
-static void take_deleted(const char *id)
+void ledger_deleted(const char *id)
 {
 	struct mail *m;
 	struct mail_rcpt *r;
 
 	for (unsigned i = 0; i < accepts_n; i++)
-		if (strcmp(accepts[i].id, id) == 0 && ledger_address(view_cstr(accepts[i].address), &m, &r))
+		if (strncmp(accepts[i].id, id, 16) == 0 && ledger_address(view_cstr(accepts[i].address), &m, &r))
 			for (unsigned k = 0; k < m->rcpts_n; k++)
 				m->rcpts[k].deleted = true;
 }
@@ -419,7 +419,7 @@ void ledger_log(struct node *n, struct view line)
 	} else if (strcmp(event, "discarded") == 0) {
 		keep_name(&discards, &discards_n, n, line, "to");
 	} else if (strcmp(event, "deleted") == 0) {
-		take_deleted(id);
+		ledger_deleted(id);
 	} else if (strcmp(event, "expired") == 0) {
 		struct mail *m;
 		struct mail_rcpt *r;

@@ -72,6 +72,7 @@ void ledger_mailbox(void *node, const char *path, struct view content); /* for d
 void ledger_refused(struct view address, const char *why); /* a lasting no, or another cause for a bounce */
 void ledger_domain_refused(enum site, const char *why);    /* the same for all of a domain: answers are kept a while */
 bool ledger_may_bounce(const struct mail_rcpt *);
+void ledger_deleted(const char *id);                  /* by the operator */
 void ledger_log(struct node *, struct view line);
 void ledger_crash(struct node *, bool power);        /* it may cost an outcome */
 void ledger_disturbed(struct node *);                /* the same for another fault, of the disk */

@@ -2,6 +2,7 @@
  *
  *   simulate --seeds N --from S [--broken NAME]   N seeds; a line for each that fails, then the sums
  *   simulate --seed S [--trace] [--broken NAME]   one; --trace prints what happened
+ *   simulate --seed S --here                      the same in this process: for a debugger
  *   simulate --breakages                          names of the negative controls, each with its law
  * A seed passes when no law was broken and the process ended by itself in time.
  */
@@ -64,6 +65,14 @@ static bool run_seed(uint64_t seed, enum breakage broken, bool trace, struct wor
 	return !out->failure[0];
 }
 
+static int run_here(uint64_t seed, enum breakage broken, bool trace)
+{
+	begin_world(seed, broken, trace);
+	plan_run();
+	printf("%s\nseed %llu hash %016llx\n", world.failure, (unsigned long long)seed, (unsigned long long)world.hash);
+	return world.failure[0] ? 1 : 0;
+}
+
 static void usage(void)
 {
 	fprintf(stderr, "usage: simulate --seed S [--trace] | --seeds N --from S  [--broken NAME] | --breakages\n");
@@ -75,7 +84,7 @@ int main(int argc, char **argv)
 	struct world *out = mmap(NULL, sizeof *out, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	uint64_t seed = 0, count = 0, failed = 0, sums[FAULT_END] = { 0 }, mails = 0, deliveries = 0, reports = 0;
 	enum breakage broken = BREAK_NOTHING;
-	bool one = false, trace = false;
+	bool one = false, trace = false, here = false;
 
 	for (int i = 1; i < argc; i++) {
 		const char *value = i + 1 < argc ? argv[i + 1] : "";
@@ -84,8 +93,9 @@ int main(int argc, char **argv)
 				printf("%s\t%s\n", breakages[k].name, breakages[k].law);
 			return 0;
 		}
-		if (strcmp(argv[i], "--trace") == 0) {
-			trace = true;
+		if (strcmp(argv[i], "--trace") == 0 || strcmp(argv[i], "--here") == 0) {
+			trace = trace || argv[i][2] == 't';
+			here = here || argv[i][2] == 'h';
 			continue;
 		}
 		i++;
@@ -108,6 +118,8 @@ int main(int argc, char **argv)
 		usage();
 	sqlite3_initialize();
 	vfs_register();
+	if (here)
+		return run_here(seed, broken, trace);
 	for (uint64_t i = 0; i < count; i++) {
 		if (!run_seed(seed + i, broken, trace, out)) {
 			failed++;

@@ -478,6 +478,8 @@ static void order_ended(void *arg, bool reset)
 
 	(void)reset;
 	sock_close(o->s);
+	if (strstr(o->line, "delete")) /* the queue died over it: done or not, nobody was told */
+		ledger_deleted(strstr(o->line, "\"id\":\"") + 6);
 }
 
 void node_control(struct node *n, const char *line)

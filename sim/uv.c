@@ -108,6 +108,7 @@ static int add(uv_loop_t *l, uv_handle_t *h, enum kind kind, int fd)
 	one->kind = kind;
 	one->fd = fd;
 	h->loop = l;
+	h->type = kind == POLL ? UV_POLL : UV_ASYNC;
 	h->u.reserved[0] = one;
 	*f->last = one;
 	f->last = &one->next;
@@ -243,7 +244,7 @@ int uv_run(uv_loop_t *l, uv_run_mode mode)
 	if (f->alarm >= 0 && f->alarm <= world.now) {
 		f->alarm = -1;
 		f->work++;
-		f->rang(f->timer);
+			f->rang(f->timer);
 	}
 	reap(f);
 	return f->first != NULL;

@@ -7,29 +7,58 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FLIGHT_USED 0x70726966u /* in each mark: what is not this is free */
+#define FLIGHT_USED 0x70726900u /* in each mark, with the lives it has seen: what is not this is free */
+
+/* FLIGHT_USED and the next life, or 0: the place is free, or its mark was kept for long enough. */
+static uint32_t one_life_more(uint32_t used)
+{
+	return used >= FLIGHT_USED && used - FLIGHT_USED < FLIGHT_LIVES ? used + 1 : 0;
+}
 
 static int by_id(const void *a, const void *b)
 {
-	const struct flight_mark *x = a, *y = b;
+	const struct flight_mark *x = &((const struct flight_suspect *)a)->mark, *y = &((const struct flight_suspect *)b)->mark;
 
 	if (x->id != y->id)
 		return x->id < y->id ? -1 : 1;
 	return x->slot < y->slot ? -1 : x->slot > y->slot;
 }
 
-static void read_suspects(struct flight *f)
+static bool put(struct flight *f, uint32_t place, const struct flight_mark *m)
+{
+	const struct env_disk *d = &f->env->disk;
+
+	return d->pwrite(d->arg, f->fd - 1, m, sizeof *m, (off_t)(place * sizeof *m)) == (ssize_t)sizeof *m;
+}
+
+/* Suspects and free places; false: memory. */
+static bool read_places(struct flight *f)
 {
 	const struct env_disk *d = &f->env->disk;
 	struct flight_mark *marks = calloc(FLIGHT_PLACES, sizeof *marks);
-	ssize_t n = marks ? d->pread(d->arg, f->fd - 1, marks, FLIGHT_PLACES * sizeof *marks, 0) : -1;
+	ssize_t got;
 
-	f->suspects = marks;
-	for (size_t i = 0; n > 0 && i < (size_t)n / sizeof *marks; i++)
-		if (marks[i].used == FLIGHT_USED)
-			marks[f->suspect_count++] = marks[i];
-	if (marks)
-		qsort(marks, f->suspect_count, sizeof *marks, by_id);
+	f->suspects = calloc(FLIGHT_PLACES, sizeof *f->suspects);
+	f->free_places = malloc(FLIGHT_PLACES * sizeof *f->free_places);
+	if (!marks || !f->suspects || !f->free_places) {
+		free(marks);
+		return false;
+	}
+	got = d->pread(d->arg, f->fd - 1, marks, FLIGHT_PLACES * sizeof *marks, 0);
+	for (uint32_t i = FLIGHT_PLACES; i-- > 0;) { /* low places are given first: the file stays small */
+		bool there = got > 0 && (size_t)got >= (i + 1) * sizeof *marks;
+		struct flight_suspect s = { .mark = marks[i] };
+		s.mark.used = there ? one_life_more(s.mark.used) : 0;
+		if (s.mark.used && f->suspect_count < FLIGHT_KEPT && put(f, i, &s.mark))
+			s.place = i + 1;
+		else
+			f->free_places[f->free_count++] = i;
+		if (s.mark.used)
+			f->suspects[f->suspect_count++] = s;
+	}
+	free(marks);
+	qsort(f->suspects, f->suspect_count, sizeof *f->suspects, by_id);
+	return true;
 }
 
 void flight_open(struct flight *f, const struct env *env, const char *spool_path)
@@ -46,15 +75,10 @@ void flight_open(struct flight *f, const struct env *env, const char *spool_path
 	if (fd == -1)
 		return;
 	f->fd = fd + 1;
-	read_suspects(f);
-	f->free_places = malloc(FLIGHT_PLACES * sizeof *f->free_places);
-	if (!f->free_places || d->ftruncate(d->arg, fd, 0) == -1) {
-		d->close(d->arg, fd);
-		f->fd = 0;
-		return;
+	if (!read_places(f)) {
+		flight_close(f);
+		f->env = env;
 	}
-	for (uint32_t i = 0; i < FLIGHT_PLACES; i++) /* low places first: the file stays small */
-		f->free_places[f->free_count++] = FLIGHT_PLACES - 1 - i;
 }
 
 void flight_close(struct flight *f)
@@ -64,13 +88,6 @@ void flight_close(struct flight *f)
 	free(f->free_places);
 	free(f->suspects);
 	memset(f, 0, sizeof *f);
-}
-
-static bool put(struct flight *f, uint32_t place, const struct flight_mark *m)
-{
-	const struct env_disk *d = &f->env->disk;
-
-	return d->pwrite(d->arg, f->fd - 1, m, sizeof *m, (off_t)(place * sizeof *m)) == (ssize_t)sizeof *m;
 }
 
 uint32_t flight_set(struct flight *f, uint64_t id, uint32_t slot)
@@ -99,13 +116,14 @@ void flight_clear(struct flight *f, uint32_t mark)
 
 bool flight_suspected(struct flight *f, uint64_t id, uint32_t slot)
 {
-	struct flight_mark key = { id, slot, 0 }, *hit;
+	struct flight_suspect key = { .mark = { id, slot, 0 } }, *hit;
 
 	if (f->suspect_count == 0)
 		return false;
 	hit = bsearch(&key, f->suspects, f->suspect_count, sizeof key, by_id);
-	if (!hit || !hit->used)
+	if (!hit || hit->told)
 		return false;
-	hit->used = 0;
+	hit->told = true;
+	flight_clear(f, hit->place);
 	return true;
 }

@@ -3,6 +3,7 @@
  * A file in the spool, `inflight`, holds a mark for each delivery whose last octet was handed on and whose outcome is not
  * yet on disk.  It is written without syncing: it costs a write and tells the truth after a crash of the process; after a
  * power cut it may be stale, and then it only says more or less in the log.  Nothing but the log depends on it.
+ * A mark of the life before stays in its place until it was told: a queue that dies again meanwhile still knows.
  * Failure: marks that cannot be written are left out.
  */
 #ifndef QUEUE_FLIGHT_H
@@ -14,10 +15,19 @@
 
 /* Marks that the file has room for; more deliveries at once go unmarked (the setting `deliveries` is 1,000). */
 #define FLIGHT_PLACES 4096
+/* Old marks keep at most so many of them: those of mail that was settled in the moment of a crash are never told. */
+#define FLIGHT_KEPT (FLIGHT_PLACES / 2)
+#define FLIGHT_LIVES 32u /* and are kept through so many lives */
 
-struct flight_mark {
+struct flight_mark { /* as it stands in the file */
 	uint64_t id;
 	uint32_t slot, used;
+};
+
+struct flight_suspect {
+	struct flight_mark mark;
+	uint32_t place; /* number + 1 of the mark that is kept for it; 0: none */
+	bool told;
 };
 
 struct flight {
@@ -25,11 +35,11 @@ struct flight {
 	int fd;                         /* 0: closed (a zeroed struct), else descriptor + 1 */
 	uint32_t free_count;
 	uint32_t *free_places;
-	struct flight_mark *suspects;   /* of the life before, by id and slot */
+	struct flight_suspect *suspects; /* of the lives before, by id and slot */
 	uint32_t suspect_count;
 };
 
-/* Reads what the life before left, then starts anew. */
+/* Reads what the lives before left. */
 void flight_open(struct flight *, const struct env *, const char *spool_path);
 void flight_close(struct flight *);
 /* Returns the mark's number for flight_clear; 0: none could be made. */

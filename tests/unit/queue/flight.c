@@ -62,8 +62,49 @@ static void told_once_in_the_next_life(void **state)
 	assert_true(flight_suspected(&f, 7, 1));
 	assert_false(flight_suspected(&f, 7, 1));
 	flight_close(&f);
-	flight_open(&f, &env_real, folder); /* the marks of two lives ago are gone */
+	flight_open(&f, &env_real, folder); /* what was told is gone */
 	assert_false(flight_suspected(&f, 7, 1));
+	flight_close(&f);
+}
+
+/* The queue dies, starts, and dies again before it came to that message. */
+static void kept_until_told(void **state)
+{
+	struct flight f;
+	uint32_t mark;
+
+	(void)state;
+	flight_open(&f, &env_real, folder);
+	assert_true(flight_set(&f, 8, 0) && flight_set(&f, 9, 3));
+	flight_close(&f);
+	flight_open(&f, &env_real, folder);
+	assert_true(flight_suspected(&f, 8, 0));
+	mark = flight_set(&f, 10, 0); /* takes no place of what is still to be told */
+	assert_true(mark != 0);
+	flight_close(&f);
+	flight_open(&f, &env_real, folder);
+	assert_false(flight_suspected(&f, 8, 0));
+	assert_true(flight_suspected(&f, 9, 3));
+	assert_true(flight_suspected(&f, 10, 0));
+	flight_close(&f);
+}
+
+/* A mark that nobody asks about (its message ended in the moment of the crash) does not stay for ever. */
+static void not_kept_for_ever(void **state)
+{
+	struct flight f;
+
+	(void)state;
+	flight_open(&f, &env_real, folder);
+	assert_true(flight_set(&f, 11, 0));
+	flight_close(&f);
+	for (unsigned i = 0; i < FLIGHT_LIVES; i++) {
+		flight_open(&f, &env_real, folder);
+		assert_int_equal(f.suspect_count, 1);
+		flight_close(&f);
+	}
+	flight_open(&f, &env_real, folder);
+	assert_int_equal(f.suspect_count, 0);
 	flight_close(&f);
 }
 
@@ -93,6 +134,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(no_folder_is_no_fault),
 		cmocka_unit_test(told_once_in_the_next_life),
+		cmocka_unit_test(kept_until_told),
+		cmocka_unit_test(not_kept_for_ever),
 		cmocka_unit_test(full_is_no_fault),
 	};
 
