@@ -510,10 +510,6 @@ void hop_behave(struct hop *h, unsigned badness)
 {
 	bool down, silent;
 
-	if (world.broken == BREAK_STUCK && h->site == SITE_MAY) {
-		net_down(h->address, true, false);
-		return;
-	}
 	h->badness = badness;
 	h->strips = world.broken == BREAK_STRIP || (badness && rng_chance(&world.peers, 200));
 	down = badness && rng_chance(&world.peers, 150);

@@ -509,7 +509,7 @@ ssize_t __wrap_send(int fd, const void *from, size_t n, int flags)
 		node_log(s->arg, view_of(from, n));
 		return (ssize_t)n;
 	}
-	if (dead || s->error || s->shut || !s->peer) {
+	if (dead || s->error || s->shut || !s->peer || (s->address[0] == '/' && node_queue_died(s->node))) {
 		errno = s->error && !dead ? s->error : EPIPE;
 		return -1;
 	}

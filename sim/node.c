@@ -312,6 +312,12 @@ static void take_apart(struct part *p)
 			all->links[i].duct = NULL; /* the duct lives until both ends have seen the end */
 }
 
+/* Its control socket says nothing any more, although the turn in which it died goes on. */
+bool node_queue_died(struct node *n)
+{
+	return part_of(n, ROLE_QUEUE)->mute;
+}
+
 void node_crash_role(struct node *n, enum role_kind kind)
 {
 	struct part *p = part_of(n, kind);

@@ -270,10 +270,10 @@ static void heal(void)
 	}
 }
 
-static void release_all(void)
+static void order_all(const char *line)
 {
 	for (unsigned i = 0; i < world.nodes_n; i++)
-		node_control(world.nodes[i], "{\"cmd\":\"release\",\"all\":true}");
+		node_control(world.nodes[i], line);
 }
 
 static bool all_quiet(void)
@@ -299,8 +299,11 @@ static void drain(void)
 {
 	int64_t until;
 
+	if (world.broken == BREAK_STUCK)
+		order_all("{\"cmd\":\"hold\",\"all\":true}");
 	world_run_until(world.now + 2 * DRAIN_STEP);
-	release_all();
+	if (world.broken != BREAK_STUCK)
+		order_all("{\"cmd\":\"release\",\"all\":true}");
 	until = patience();
 	while (!world.failure[0] && world.now < until && !all_quiet())
 		world_run_until(world.now + DRAIN_STEP);

@@ -180,6 +180,7 @@ struct node *node_new(unsigned number, const char *name, const char *address, co
 void node_start(struct node *);
 void node_crash_role(struct node *, enum role_kind); /* it starts again a little later, as super does */
 void node_die_here(struct node *, enum role_kind);   /* the same from within a call of its own */
+bool node_queue_died(struct node *);
 void node_crash(struct node *, bool power);          /* all of them; power: the disk forgets */
 void node_control(struct node *, const char *line);  /* an operator's command */
 void node_step_clock(struct node *, int64_t ms);
