@@ -60,6 +60,8 @@ test-integration: deps all ## the tests that run the daemon against real program
 # the stateful harnesses once more, for AFL++ in persistent mode: without sanitizers, which its finds are replayed under
 $(AFLFUZZ)/build.ninja: | deps
 	CC=afl-clang-fast AFL_QUIET=1 meson setup $(AFLFUZZ) -Dfuzz=true -Dtests=false --buildtype=debugoptimized
+sim: deps all ## the whole system simulated: 20,000 seeds on all cores (some minutes); what fails is kept in sim/seeds
+	$(PYTHON) sim/run --build $(BUILD)
 
 FUZZ_SECONDS ?= 30
 fuzz: deps $(FUZZ)/build.ninja $(AFLFUZZ)/build.ninja ## fuzz every parser, FUZZ_SECONDS each, and judge how far they reach
@@ -112,3 +114,4 @@ clean: ## remove the build folders
 	rm -rf $(BUILD) $(SAN) $(FUZZ) $(COV) $(AFLFUZZ)
 
 .PHONY: all help deps demo test test-unit test-integration test-corpora fuzz crash metamorphic coverage controls bench bench-scale bench-smoke run docs install clean
+.PHONY: all help deps demo sim test test-unit test-integration test-corpora fuzz metamorphic coverage controls run docs install clean

@@ -99,7 +99,8 @@ static void add_smuggled(struct mail *m)
 static struct mail *make_mail(struct client *c)
 {
 	struct mail *m = ledger_mail();
-	static const size_t sizes[] = { 0, 10, 300, 300, 300, 2000, 2000, 9000, 30000, 70000, 300000 };
+	/* around what a segment takes, what gets a file of its own, what is kept in memory, and what credit is for */
+	static const size_t sizes[] = { 0, 10, 300, 300, 300, 300, 2000, 2000, 2000, 9000, 9000, 30000, 30000, 70000 };
 	unsigned n = 1 + (unsigned)rng_below(&world.peers, rng_chance(&world.peers, 700) ? 2 : RCPTS_MAX);
 
 	m->node = c->to;
@@ -108,7 +109,7 @@ static struct mail *make_mail(struct client *c)
 	for (unsigned i = 0; i < n; i++)
 		add_rcpt(m);
 	buf_addf(&m->body, "Subject: %u\r\nX-Sim: %u\r\nFrom: <a@src.test>\r\n\r\n", m->number, m->number);
-	add_lines(&m->body, sizes[rng_below(&world.peers, sizeof sizes / sizeof *sizes)]);
+	add_lines(&m->body, rng_chance(&world.peers, 15) ? 300000 : sizes[rng_below(&world.peers, sizeof sizes / sizeof *sizes)]);
 	if (c->trick == TRICK_SMUGGLE)
 		add_smuggled(m);
 	if (world.broken == BREAK_SMUGGLED)

@@ -380,7 +380,6 @@ static ssize_t d_pwrite(void *arg, int fd, const void *from, size_t n, off_t at)
 			ledger_marks_lost(u->disk->node);
 	}
 	if (!disk_write(f, from, n, (size_t)at)) {
-		world_fault(FAULT_DISK_FULL);
 		errno = ENOSPC;
 		return -1;
 	}

@@ -85,6 +85,14 @@ bool ledger_address(struct view a, struct mail **m, struct mail_rcpt **r)
 	return a.p[0] == 's' || *r;
 }
 
+static struct mail_rcpt *rcpt_at(struct mail *m, enum site site)
+{
+	for (unsigned i = 0; i < m->rcpts_n; i++)
+		if (m->rcpts[i].site == site)
+			return &m->rcpts[i];
+	return NULL;
+}
+
 void ledger_answer(struct mail *m, int code)
 {
 	m->answer = code;
@@ -265,9 +273,8 @@ void ledger_mailbox(void *arg, const char *path, struct view content)
 
 	(void)path;
 	read_text(content, &a);
-	for (unsigned i = 0; a.mail && i < a.mail->rcpts_n; i++)
-		if (a.mail->rcpts[i].site == SITE_KEEP)
-			r = &a.mail->rcpts[i];
+	if (a.mail)
+		r = rcpt_at(a.mail, SITE_KEEP);
 	if (!r) {
 		law_broken("mail goes where it was sent", "%s has a message that nobody sent there", path);
 		return;
@@ -424,7 +431,12 @@ void ledger_log(struct node *n, struct view line)
 		struct mail *m;
 		struct mail_rcpt *r;
 		value_of(line, "to", text, sizeof text);
-		if (ledger_address(view_cstr(text), &m, &r) && r) {
+		if (!ledger_address(view_cstr(text), &m, &r)) { /* a mailbox: whose mail it was, its sender says */
+			value_of(line, "from", text, sizeof text);
+			if (ledger_address(view_cstr(text), &m, &r))
+				r = rcpt_at(m, SITE_KEEP);
+		}
+		if (r) {
 			if (world.now - m->born + n->wall_forward < lifetime)
 				law_broken("a bounce has a cause", "%s expired after %lld ms", text, (long long)(world.now - m->born));
 			r->refused++;

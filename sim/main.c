@@ -18,11 +18,6 @@
 
 #define SEED_SECONDS 60 /* of one world: the usual takes hundredths */
 
-static const struct { const char *name, *law; } breakages[BREAK_END] = {
-#define BREAKAGE(id, name, law) [BREAK_##id] = { name, law },
-#include "sim/breakages.def"
-};
-
 static void begin_world(uint64_t seed, enum breakage broken, bool trace)
 {
 	struct rng r = { seed * 0x2545f4914f6cdd1du + 1 };

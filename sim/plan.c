@@ -122,6 +122,8 @@ static void choose_profile(void)
 	profile.disk = rng_chance(r, 250) ? 1 + (unsigned)rng_below(r, 8) : 0;
 	profile.crash = LEVEL();
 	profile.power = rng_chance(r, 300) ? LEVEL() : 0;
+	if (world.broken == BREAK_NO_SYNC)
+		profile.power = 300; /* what is not synced must be missed */
 	profile.clock = rng_chance(r, 150) ? LEVEL() : 0;
 	profile.operator = rng_chance(r, 300) ? LEVEL() : 0;
 	profile.full = rng_chance(r, 100) ? LEVEL() : 0;
@@ -218,6 +220,7 @@ static void trouble(void *arg)
 		operate();
 	if (rng_chance(r, profile.full)) {
 		struct node *n = some_node();
+		world_fault(FAULT_DISK_FULL);
 		disk_fill(n->disk, true);
 		ledger_disturbed(n);
 		happen_once(rng_span(r, 1000, 120000), unfill, n);
@@ -242,7 +245,7 @@ static void one_client(void *arg)
 
 static void invite_clients(void)
 {
-	unsigned n = (unsigned)rng_span(&world.plan, 3, 25);
+	unsigned n = (unsigned)rng_span(&world.plan, 2, 12);
 
 	while (n--)
 		happen_once(rng_span(&world.plan, 10, bad_until), one_client, world.nodes[0]);

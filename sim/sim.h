@@ -55,6 +55,8 @@ enum breakage { /* how the world is broken on purpose, so that a law must fail: 
 #include "sim/breakages.def"
 	BREAK_END
 };
+struct breakage_of { const char *name, *law; };
+extern const struct breakage_of breakages[BREAK_END];
 
 struct world {
 	uint64_t seed;

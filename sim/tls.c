@@ -38,16 +38,31 @@ struct tls_context *__wrap_tls_server_new(const struct tls_server_options *o, st
 	return tls_null_new(TLS_NULL_FINE);
 }
 
+static struct tls_context *client(enum tls_verify verify)
+{
+	struct tls_context *c = tls_null_new(TLS_NULL_FINE);
+
+	if (verify == TLS_VERIFY_NONE)
+		return c;
+	if (verifying_n == CONTEXTS_MAX)
+		abort();
+	return verifying[verifying_n++] = c;
+}
+
 struct tls_context *__wrap_tls_client_new(enum tls_verify verify, struct view trust, struct error *e);
 struct tls_context *__wrap_tls_client_new(enum tls_verify verify, struct view trust, struct error *e)
 {
 	(void)trust;
 	(void)e;
-	if (verify == TLS_VERIFY_NONE)
-		return tls_null_new(TLS_NULL_FINE);
-	if (verifying_n == CONTEXTS_MAX)
-		abort();
-	return verifying[verifying_n++] = tls_null_new(TLS_NULL_FINE);
+	return client(verify);
+}
+
+struct tls_context *__wrap_tls_client_like(const struct tls_context *like, enum tls_verify verify, struct error *e);
+struct tls_context *__wrap_tls_client_like(const struct tls_context *like, enum tls_verify verify, struct error *e)
+{
+	(void)like;
+	(void)e;
+	return client(verify);
 }
 
 int __wrap_tls_warm_up(struct error *e);

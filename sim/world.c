@@ -12,6 +12,11 @@ const char *const fault_words[FAULT_END] = {
 #include "sim/faults.def"
 };
 
+const struct breakage_of breakages[BREAK_END] = {
+#define BREAKAGE(id, name, law) [BREAK_##id] = { name, law },
+#include "sim/breakages.def"
+};
+
 /* ---- dice: splitmix64 ---- */
 
 uint64_t rng_next(struct rng *r)
@@ -81,7 +86,8 @@ void law_broken(const char *law, const char *fmt, ...)
 	vsnprintf(words, sizeof words, fmt, ap);
 	va_end(ap);
 	say("LAW %s: %s", law, words);
-	if (!world.failure[0])
+	/* in a negative control only the law that it is for counts: the world is allowed to be as bad as it likes */
+	if (!world.failure[0] && (!world.broken || strcmp(breakages[world.broken].law, law) == 0))
 		snprintf(world.failure, sizeof world.failure, "%s: %s", law, words);
 }
 
