@@ -113,5 +113,4 @@ install: all ## as meson install (DESTDIR, prefix by `meson configure`)
 clean: ## remove the build folders
 	rm -rf $(BUILD) $(SAN) $(FUZZ) $(COV) $(AFLFUZZ)
 
-.PHONY: all help deps demo test test-unit test-integration test-corpora fuzz crash metamorphic coverage controls bench bench-scale bench-smoke run docs install clean
-.PHONY: all help deps demo sim test test-unit test-integration test-corpora fuzz metamorphic coverage controls run docs install clean
+.PHONY: all help deps demo sim test test-unit test-integration test-corpora fuzz crash metamorphic coverage controls bench bench-scale bench-smoke run docs install clean

@@ -460,7 +460,6 @@ int main(void)
 		cmocka_unit_test(too_many_clients), cmocka_unit_test(client_dies),
 		cmocka_unit_test(lists_and_shows),  cmocka_unit_test(whys),
 		cmocka_unit_test(whys_of_waiting),
-		cmocka_unit_test(flush_and_delete), cmocka_unit_test(two_requests_in_one_write),
 		cmocka_unit_test(flush_and_delete), cmocka_unit_test(delete_a_part), cmocka_unit_test(two_requests_in_one_write),
 		cmocka_unit_test(super_is_asked),   cmocka_unit_test(counters),
 	};
