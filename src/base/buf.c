@@ -13,12 +13,18 @@ void buf_init(struct buf *b, const struct alloc *alloc, size_t max)
 	*b = (struct buf){ .alloc = alloc, .max = max };
 }
 
+/* What has to be wiped: all that ever held octets. */
+static size_t touched(const struct buf *b)
+{
+	return b->used > b->wr ? b->used : b->wr;
+}
+
 void buf_free(struct buf *b)
 {
 	if (b->mem)
-		alloc_put_secret(b->alloc, b->mem, b->cap);
+		alloc_put_secret(b->alloc, b->mem, touched(b));
 	b->mem = NULL;
-	b->rd = b->wr = b->cap = 0;
+	b->rd = b->wr = b->used = b->cap = 0;
 }
 
 void buf_release(struct buf *b)
@@ -38,6 +44,7 @@ bool buf_reserve(struct buf *b, size_t n)
 	if (n > b->max || len > b->max - n)
 		return false;
 	if (b->rd && b->cap - len >= n) { /* sliding the content down makes the room */
+		b->used = touched(b);
 		memmove(b->mem, b->mem + b->rd, len);
 		b->rd = 0;
 		b->wr = len;
@@ -53,9 +60,10 @@ bool buf_reserve(struct buf *b, size_t n)
 	if (len)
 		memcpy(mem, b->mem + b->rd, len);
 	if (b->mem)
-		alloc_put_secret(b->alloc, b->mem, b->wr);
+		alloc_put_secret(b->alloc, b->mem, touched(b));
 	b->mem = mem;
 	b->cap = cap;
+	b->used = 0;
 	b->rd = 0;
 	b->wr = len;
 	return true;
@@ -98,13 +106,15 @@ void buf_take(struct buf *b, size_t n)
 {
 	assert(n <= b->wr - b->rd);
 	b->rd += n;
-	if (b->rd == b->wr)
+	if (b->rd == b->wr) {
+		b->used = touched(b);
 		b->rd = b->wr = 0;
+	}
 }
 
 void buf_clear(struct buf *b)
 {
 	if (b->mem)
-		explicit_bzero(b->mem, b->wr);
-	b->rd = b->wr = 0;
+		explicit_bzero(b->mem, touched(b));
+	b->rd = b->wr = b->used = 0;
 }

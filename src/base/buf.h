@@ -14,6 +14,7 @@ struct buf {
 	const struct alloc *alloc;
 	unsigned char *mem;
 	size_t rd, wr;   /* content is mem[rd, wr) */
+	size_t used;     /* mem[0, used) was written since it was got or wiped; may lag behind wr */
 	size_t cap, max; /* allocated; allowed */
 };
 

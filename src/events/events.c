@@ -226,11 +226,9 @@ static void put_field(struct line *l, const struct event_field *f)
 	put(l, text, strlen(text));
 }
 
-/* ISO 8601, UTC, milliseconds.  By arithmetic: gmtime_r may read the time zone's file, which a confined role cannot. */
-static void put_time(struct line *l, int64_t wall_ms)
+/* ISO 8601, UTC, to the second.  By arithmetic: gmtime_r may read the time zone's file, which a confined role cannot. */
+static void format_second(int64_t seconds, char text[40])
 {
-	const int64_t ms = wall_ms > 0 ? wall_ms : 0;
-	const int64_t seconds = ms / 1000;
 	/* days of the proleptic Gregorian calendar, counted from 1 March of year 0 so that the leap day ends a year */
 	const int64_t days = seconds / 86400 + 719468;
 	const int64_t era = days / 146097, of_era = days % 146097;
@@ -240,10 +238,26 @@ static void put_time(struct line *l, int64_t wall_ms)
 	const int day = (int)(of_year - (153 * shifted + 2) / 5 + 1);
 	const int month = (int)(shifted < 10 ? shifted + 3 : shifted - 9);
 	const long long year = (long long)(year_of_era + era * 400 + (month <= 2));
-	char text[48];
-	snprintf(text, sizeof text, "%04lld-%02d-%02dT%02d:%02d:%02d.%03dZ", year, month, day,
-	         (int)(seconds / 3600 % 24), (int)(seconds / 60 % 60), (int)(seconds % 60), (int)(ms % 1000));
+
+	snprintf(text, 40, "%04lld-%02d-%02dT%02d:%02d:%02d", year, month, day, (int)(seconds / 3600 % 24), (int)(seconds / 60 % 60),
+	         (int)(seconds % 60));
+}
+
+/* A second has many lines: what is common to them is written once for each thread. */
+static void put_time(struct line *l, int64_t wall_ms)
+{
+	static _Thread_local int64_t last = -1;
+	static _Thread_local char text[40];
+	const int64_t ms = wall_ms > 0 ? wall_ms : 0;
+	const unsigned part = (unsigned)(ms % 1000);
+	const char rest[5] = { '.', (char)('0' + part / 100), (char)('0' + part / 10 % 10), (char)('0' + part % 10), 'Z' };
+
+	if (last != ms / 1000) {
+		last = ms / 1000;
+		format_second(last, text);
+	}
 	put_word(l, "time", text);
+	put(l, rest, sizeof rest);
 }
 
 static void compose(struct line *l, const struct events *ev, enum event e, const struct event_field *fields, size_t n)
