@@ -1,9 +1,10 @@
 /* spool_bench.c - how many messages a second the spool takes, hands out, reads and settles, each made durable.
  *
- *   spool_bench DIRECTORY [senders 50] [bytes 4096] [seconds 5] [queued beforehand 0]
+ *   spool_bench DIRECTORY [senders 50] [bytes 4096] [seconds 5] [queued beforehand 0] [strict|lagging] [crash]
  *
  * Every sender keeps one message under way: accept (leased from the start), read, settle, the next.  Prints messages/s,
  * syncs per message, p50 and p99 of the time to the accept's answer, CPU per message, memory, and the time to open.
+ * crash: ends without closing, so that the next start has something to recover.
  */
 #include "spool/spool.h"
 
@@ -164,7 +165,7 @@ int main(int argc, char **argv)
 	double took, n;
 
 	if (argc < 2 || senders > SENDERS_MAX) {
-		fprintf(stderr, "usage: spool_bench DIRECTORY [senders] [bytes] [seconds] [queued beforehand]\n");
+		fprintf(stderr, "usage: spool_bench DIRECTORY [senders] [bytes] [seconds] [queued beforehand] [strict|lagging] [crash]\n");
 		return 64;
 	}
 	b.size = argc > 3 ? strtoul(argv[3], NULL, 10) : 4096;
@@ -173,13 +174,15 @@ int main(int argc, char **argv)
 	b.wake = eventfd(0, EFD_CLOEXEC);
 	memset(b.text, 'm', b.size);
 	o.path = argv[1];
+	o.index = argc > 6 && strcmp(argv[6], "lagging") == 0 ? SPOOL_INDEX_LAGGING : SPOOL_INDEX_STRICT;
 	t = now_us(CLOCK_MONOTONIC);
 	if (spool_open(&b.spool, &o, &found, &err) == -1) {
 		fprintf(stderr, "spool_bench: %s\n", err.text);
 		return 1;
 	}
-	printf("open       %.3f s, %llu messages, %llu replayed%s\n", (double)(now_us(CLOCK_MONOTONIC) - t) / 1e6,
-	       (unsigned long long)found.messages, (unsigned long long)found.replayed, found.rebuilt ? ", rebuilt" : "");
+	getrusage(RUSAGE_SELF, &usage);
+	printf("open       %.3f s, memory %.1f MiB, %llu messages, %llu replayed%s\n", (double)(now_us(CLOCK_MONOTONIC) - t) / 1e6,
+	       (double)usage.ru_maxrss / 1024, (unsigned long long)found.messages, (unsigned long long)found.replayed, found.rebuilt ? ", rebuilt" : "");
 	t = now_us(CLOCK_MONOTONIC);
 	fill(&b, queued);
 	if (queued)
@@ -209,6 +212,9 @@ int main(int argc, char **argv)
 	printf("spool      %llu segments, %.1f MiB live of %.1f MiB, memory %.1f MiB (with %.1f MiB of samples)\n",
 	       (unsigned long long)after.segments, (double)after.bytes_live / 1048576, (double)after.bytes_total / 1048576,
 	       (double)usage.ru_maxrss / 1024, (double)(b.samples_n * sizeof *b.samples) / 1048576);
+	fflush(stdout);
+	if (argc > 7)
+		_exit(b.failed != 0);
 	spool_close(b.spool);
 	return b.failed != 0;
 }
