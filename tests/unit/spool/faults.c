@@ -1,8 +1,9 @@
 /* faults.c - the n-th disk call fails, for every n and every kind of failure: what was answered OK is there after a
- * reopen, byte for byte; what was refused harms nothing; nothing crashes.  The same for memory. */
+ * reopen, byte for byte; what was refused harms nothing; nothing crashes.  The same for memory, and for the calls of SQLite. */
 #include "kit.h"
 
 #include <errno.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -324,6 +325,140 @@ static void recovery_calls(void **state)
 	kit_remove(k.path);
 }
 
+/* ---- the index ---- */
+
+/* SQLite's own calls, wrapped by the linker: what it answers when the disk below it fails, or memory, or a page. */
+static long index_left = -1;
+static int index_code;
+
+static bool index_fails(void)
+{
+	return index_left >= 0 && index_left-- == 0;
+}
+
+int __real_sqlite3_step(sqlite3_stmt *);
+int __wrap_sqlite3_step(sqlite3_stmt *);
+int __real_sqlite3_exec(sqlite3 *, const char *, int (*)(void *, int, char **, char **), void *, char **);
+int __wrap_sqlite3_exec(sqlite3 *, const char *, int (*)(void *, int, char **, char **), void *, char **);
+int __real_sqlite3_prepare_v3(sqlite3 *, const char *, int, unsigned, sqlite3_stmt **, const char **);
+int __wrap_sqlite3_prepare_v3(sqlite3 *, const char *, int, unsigned, sqlite3_stmt **, const char **);
+
+int __wrap_sqlite3_step(sqlite3_stmt *st)
+{
+	return index_fails() ? index_code : __real_sqlite3_step(st);
+}
+
+int __wrap_sqlite3_exec(sqlite3 *db, const char *sql, int (*row)(void *, int, char **, char **), void *arg, char **why)
+{
+	return index_fails() ? index_code : __real_sqlite3_exec(db, sql, row, arg, why);
+}
+
+int __wrap_sqlite3_prepare_v3(sqlite3 *db, const char *sql, int n, unsigned flags, sqlite3_stmt **st, const char **rest)
+{
+	*st = NULL;
+	return index_fails() ? index_code : __real_sqlite3_prepare_v3(db, sql, n, flags, st, rest);
+}
+
+static const struct {
+	int code;
+	long stride; /* neighbours teach little */
+} index_faults[] = { { SQLITE_IOERR_WRITE, 5 }, { SQLITE_FULL, 17 }, { SQLITE_NOMEM, 17 }, { SQLITE_IOERR_NOMEM, 41 }, { SQLITE_CORRUPT, 17 },
+	{ SQLITE_BUSY, 23 }, { SQLITE_NOTADB, 41 } };
+
+/* What else an operator does, and what moves records about, with the fault still to come. */
+static void operate_on(struct kit *k, const struct life *l)
+{
+	static struct kit_found f;
+
+	kit_due(k, 1 << 20, 100, &f);
+	kit_lease(k, "d", 1 << 20, 2, &f);
+	if (l->accepted[2].status == SPOOL_OK) {
+		kit_hold(k, l->accepted[2].id, "", true);
+		kit_hold(k, l->accepted[2].id, "", false);
+	}
+	if (l->accepted[11].status == SPOOL_OK)
+		kit_flush(k, l->accepted[11].id, "", 5);
+	kit_list(k, 0, 0, "d", 5, &f);
+}
+
+static void index_calls(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof index_faults / sizeof index_faults[0]; i++)
+		for (long n = (long)i;; n += index_faults[i].stride) {
+			struct kit k;
+			struct life l;
+			bool hit;
+
+			kit_init(&k, KIT_STEPPED);
+			k.options.segment_size = 64 * 1024;
+			reopen_well(&k);
+			index_code = index_faults[i].code;
+			index_left = n;
+			live(&k, &l);
+			operate_on(&k, &l);
+			hit = index_left < 0;
+			index_left = -1;
+			kit_close(&k);
+			reopen_well(&k);
+			check(&k, &l);
+			assert_int_equal(kit_accept(&k, "afterwards", "d", 1, false).status, SPOOL_OK);
+			kit_end(&k);
+			if (!hit)
+				break;
+			assert_true(n < 5000);
+		}
+}
+
+/* Opening with records above the index's last COMMIT, and with no index at all, while its n-th call fails. */
+static void index_calls_while_opening(void **state)
+{
+	struct kit k;
+	struct life l;
+	char crashed[600];
+
+	(void)state;
+	kit_init(&k, KIT_STEPPED);
+	k.options.segment_size = 64 * 1024;
+	reopen_well(&k);
+	live(&k, &l);
+	snprintf(crashed, sizeof crashed, "%s-crashed", k.path);
+	kit_copy(k.path, crashed);
+	kit_close(&k);
+	for (int variant = 0; variant < 2; variant++)
+		for (size_t i = 0; i < sizeof index_faults / sizeof index_faults[0]; i++)
+			for (long n = 0;; n += 1 + index_faults[i].stride / 4) {
+				char path[700];
+				bool hit;
+
+				kit_remove(k.path);
+				kit_copy(crashed, k.path);
+				snprintf(path, sizeof path, "%s/index.db", k.path);
+				if (variant)
+					remove(path);
+				index_code = index_faults[i].code;
+				index_left = n;
+				if (kit_open(&k) == 0) {
+					hit = index_left < 0;
+					index_left = -1;
+					check(&k, &l);
+					kit_close(&k);
+				} else {
+					hit = index_left < 0;
+					index_left = -1;
+					assert_true(k.error.text[0]);
+				}
+				reopen_well(&k);
+				check(&k, &l);
+				kit_close(&k);
+				if (!hit)
+					break;
+				assert_true(n < 3000);
+			}
+	kit_remove(crashed);
+	kit_remove(k.path);
+}
+
 static void sick_stays_sick(void **state)
 {
 	struct env env = faulty();
@@ -433,6 +568,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_call_once), cmocka_unit_test(every_call_from_then_on),
 		cmocka_unit_test(every_call_then_rebuilt), cmocka_unit_test(recovery_calls),
+		cmocka_unit_test(index_calls), cmocka_unit_test(index_calls_while_opening),
 		cmocka_unit_test(sick_stays_sick), cmocka_unit_test(full_and_back), cmocka_unit_test(every_allocation),
 	};
 
