@@ -362,8 +362,8 @@ int __wrap_sqlite3_prepare_v3(sqlite3 *db, const char *sql, int n, unsigned flag
 static const struct {
 	int code;
 	long stride; /* neighbours teach little */
-} index_faults[] = { { SQLITE_IOERR_WRITE, 5 }, { SQLITE_FULL, 17 }, { SQLITE_NOMEM, 17 }, { SQLITE_IOERR_NOMEM, 41 }, { SQLITE_CORRUPT, 17 },
-	{ SQLITE_BUSY, 23 }, { SQLITE_NOTADB, 41 } };
+} index_faults[] = { { SQLITE_IOERR_WRITE, 11 }, { SQLITE_FULL, 41 }, { SQLITE_NOMEM, 41 }, { SQLITE_IOERR_NOMEM, 83 }, { SQLITE_CORRUPT, 41 },
+	{ SQLITE_BUSY, 83 }, { SQLITE_NOTADB, 83 } };
 
 /* What else an operator does, and what moves records about, with the fault still to come. */
 static void operate_on(struct kit *k, const struct life *l)
@@ -427,7 +427,7 @@ static void index_calls_while_opening(void **state)
 	kit_close(&k);
 	for (int variant = 0; variant < 2; variant++)
 		for (size_t i = 0; i < sizeof index_faults / sizeof index_faults[0]; i++)
-			for (long n = 0;; n += 1 + index_faults[i].stride / 4) {
+			for (long n = 0;; n += 1 + index_faults[i].stride / 2) {
 				char path[700];
 				bool hit;
 
