@@ -219,6 +219,13 @@ static void run_deliver(void *arg)
 	leave(c);
 }
 
+/* Not now.  Memory that the kernel lacks comes back, and the loop asks again each turn; a channel that ended for it would be gone
+ * for ever, since both roles live and super sees nothing to restart. */
+static bool is_passing(int err)
+{
+	return err == EAGAIN || err == EWOULDBLOCK || err == ENOMEM || err == ENOBUFS;
+}
+
 /* One recvmsg into the buffer. >0 octets, 0: nothing now, -1: end or error. */
 static ssize_t receive(struct channel *c)
 {
@@ -239,7 +246,7 @@ static ssize_t receive(struct channel *c)
 		n = recvmsg(c->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	while (n == -1 && errno == EINTR);
 	if (n == -1)
-		return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
+		return is_passing(errno) ? 0 : -1;
 	for (h = CMSG_FIRSTHDR(&msg); h; h = CMSG_NXTHDR(&msg, h)) {
 		size_t i, count = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 		int fd;
@@ -385,7 +392,7 @@ void channel_flush(struct channel *c)
 	while (buf_len(&c->out)) {
 		ssize_t n = send_some(c);
 
-		if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+		if (n == -1 && is_passing(errno)) {
 			if (c->handler)
 				loop_watch_want(&c->watch, LOOP_READ | LOOP_WRITE);
 			else

@@ -346,7 +346,7 @@ static size_t write_some(struct conn *c, struct view v)
 		n = send(c->fd, v.p, v.n, MSG_DONTWAIT | MSG_NOSIGNAL);
 	while (n == -1 && errno == EINTR);
 	if (n == -1) {
-		if (errno == EAGAIN || errno == EWOULDBLOCK)
+		if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS || errno == ENOMEM) /* the kernel's memory comes back */
 			c->flags |= BLOCKED;
 		else
 			broken(c);

@@ -91,6 +91,10 @@ static bool move(int fd, unsigned char *p, size_t n, bool out, uint64_t until)
 			n -= (size_t)r;
 		} else if (r == 0) {
 			return false;
+		} else if (errno == ENOMEM || errno == ENOBUFS) { /* the kernel's, which comes back; without us TLS would not */
+			if (now_us() >= until)
+				return false;
+			poll(NULL, 0, 1);
 		} else if (errno == EAGAIN || errno == EWOULDBLOCK) {
 			if (!wait_for(fd, out ? POLLOUT : POLLIN, until))
 				return false;

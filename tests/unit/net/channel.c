@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -315,6 +316,61 @@ static void order_is_kept(void **state)
 	order_and_one_write(true);
 }
 
+/* ---- the kernel lacks memory, for a while ---- */
+
+static int lacking; /* calls that still fail, and how */
+static int lacks;
+
+ssize_t __real_sendmsg(int, const struct msghdr *, int);
+ssize_t __wrap_sendmsg(int, const struct msghdr *, int);
+ssize_t __real_recvmsg(int, struct msghdr *, int);
+ssize_t __wrap_recvmsg(int, struct msghdr *, int);
+
+static bool is_lacking(void)
+{
+	if (lacking == 0)
+		return false;
+	lacking--;
+	errno = lacks;
+	return true;
+}
+
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *m, int flags)
+{
+	return is_lacking() ? -1 : __real_sendmsg(fd, m, flags);
+}
+
+ssize_t __wrap_recvmsg(int fd, struct msghdr *m, int flags)
+{
+	return is_lacking() ? -1 : __real_recvmsg(fd, m, flags);
+}
+
+/* Both roles live on: a channel that ended would never be made again. */
+static void memory_that_the_kernel_lacks_ends_nothing(void **state)
+{
+	static const int numbers[] = { ENOMEM, ENOBUFS, EINTR };
+
+	(void)state;
+	for (size_t k = 0; k < sizeof numbers / sizeof *numbers; k++)
+		for (int calls = 1; calls < 12; calls++) {
+			struct world w = open_world(false);
+
+			listen_to(&w);
+			w.side[1].echo = true;
+			lacks = numbers[k];
+			lacking = calls;
+			for (uint32_t i = 0; i < 3; i++)
+				assert_true(channel_send(w.side[0].channel, 9 + i, VIEW("frame")));
+			for (int i = 0; i < 100 && w.side[0].frames < 3; i++)
+				turns(&w, 1);
+			assert_int_equal(lacking, 0);
+			assert_int_equal(w.side[0].frames, 3);
+			assert_int_equal(w.side[0].last_type, 11);
+			assert_int_equal(w.side[0].closed + w.side[1].closed, 0);
+			close_world(&w);
+		}
+}
+
 static void echoes_and_largest(bool memory)
 {
 	struct world w = open_world(memory);
@@ -479,6 +535,7 @@ int main(void)
 		cmocka_unit_test(what_a_dying_peer_wrote_is_read),
 		cmocka_unit_test(unasked_descriptors_are_bounded),
 		cmocka_unit_test(order_is_kept),
+		cmocka_unit_test(memory_that_the_kernel_lacks_ends_nothing),
 		cmocka_unit_test(echoes),
 		cmocka_unit_test(descriptors_travel),
 		cmocka_unit_test(a_handler_may_free),
