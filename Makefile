@@ -69,8 +69,8 @@ fuzz: deps $(FUZZ)/build.ninja $(AFLFUZZ)/build.ninja ## fuzz every parser, FUZZ
 	AFL_QUIET=1 ninja -C $(AFLFUZZ) -j $(JOBS) fuzz-stateful
 	$(PYTHON) tests/fuzz/run --build $(FUZZ) --afl $(AFLFUZZ) --seconds $(FUZZ_SECONDS)
 
-crash: deps all ## cut the power on ext4, xfs and btrfs (as root), hundreds of points each
-	$(PYTHON) tests/crash/run --build $(BUILD)
+crash: deps all ## cut the power on ext4, xfs and btrfs (as root); kill every role at every system call; make every call fail
+	$(PYTHON) tests/crash/all --build $(BUILD)
 
 metamorphic: deps all ## every way to TLS and every error path against a fresh session (minutes)
 	$(PYTHON) tests/metamorphic/run --build $(BUILD)
