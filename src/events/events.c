@@ -280,12 +280,16 @@ static void compose(struct line *l, const struct events *ev, enum event e, const
 static bool leave(const struct events *ev, const char *text, size_t count)
 {
 	ssize_t n;
+	int ready;
 	do {
 		if (ev->socket) {
 			n = send(ev->fd, text, count, MSG_DONTWAIT | MSG_NOSIGNAL);
 		} else {
 			struct pollfd p = { .fd = ev->fd, .events = POLLOUT };
-			if (!ev->nonblocking && (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT)))
+			do
+				ready = ev->nonblocking ? 1 : poll(&p, 1, 0);
+			while (ready == -1 && errno == EINTR);
+			if (ready != 1 || !(ev->nonblocking || p.revents & POLLOUT))
 				return false;
 			n = write(ev->fd, text, count);
 		}

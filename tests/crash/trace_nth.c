@@ -195,9 +195,9 @@ static bool may_be_short(long nr)
 	return nr == SYS_read || nr == SYS_write || nr == SYS_pread64 || nr == SYS_pwrite64 || nr == SYS_sendto || nr == SYS_recvfrom;
 }
 
-/* An eventfd cannot fail but by a fault of ours, and what wakes by it would not be the same any more: not counted where calls
- * are made to fail. */
-static bool is_eventfd(const struct task *t, long nr, int fd)
+/* An eventfd, or a pipe of libuv's to itself, cannot fail but by a fault of ours, and libuv ends the process then: not counted
+ * where calls are made to fail. */
+static bool is_own_wake(const struct task *t, long nr, int fd)
 {
 	char path[64], where[64];
 	ssize_t n;
@@ -207,7 +207,7 @@ static bool is_eventfd(const struct task *t, long nr, int fd)
 	snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)t->tgid, fd);
 	n = readlink(path, where, sizeof where - 1);
 	where[n > 0 ? n : 0] = '\0';
-	return strstr(where, "eventfd") != NULL;
+	return strstr(where, "eventfd") || strncmp(where, "pipe:", 5) == 0;
 }
 
 static void lie(struct task *t, const struct user_regs_struct *r)
@@ -265,7 +265,7 @@ static void entered(struct task *t)
 	nr = (long)r.orig_rax;
 	if (nr < 0 || nr >= CALLS || (!all_calls && !chosen[nr]) || (act == ACT_SHORT && (!may_be_short(nr) || r.rdx < 2)))
 		return;
-	if ((act == ACT_FAIL || act == ACT_STAY || act == ACT_SHORT) && is_eventfd(t, nr, (int)r.rdi))
+	if ((act == ACT_FAIL || act == ACT_STAY || act == ACT_SHORT) && is_own_wake(t, nr, (int)r.rdi))
 		return;
 	count++;
 	if (act == ACT_LIST)
