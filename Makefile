@@ -15,7 +15,7 @@ PACKAGES := build-essential clang meson ninja-build pkg-config git \
 # what the tests and the demonstration talk to, and look with
 TEST_PACKAGES := python3 python3-pytest python3-pytest-xdist python3-pytest-timeout swaks curl openssl unbound strace procps iproute2 graphviz mandoc \
   afl++ libnet-ssleay-perl libio-socket-ssl-perl ca-certificates debootstrap patch \
-  fuse3 libfuse3-dev e2fsprogs xfsprogs btrfs-progs valgrind linux-perf gnuplot-nox
+  fuse3 libfuse3-dev e2fsprogs xfsprogs btrfs-progs valgrind linux-perf gnuplot-nox dovecot-core dovecot-lmtpd
 
 all: $(BUILD)/build.ninja ## build program, library and unit tests into build/
 	ninja -C $(BUILD) -j $(JOBS)
@@ -96,6 +96,9 @@ bench-scale: deps all ## how costs grow with cores, size, sessions and backlog: 
 bench-smoke: deps all ## instructions a message against the committed baseline (a minute; bench/smoke --set-baseline)
 	$(PYTHON) bench/smoke --build $(BUILD)
 
+attacks: deps all ## attacks on resources: slow, endless and too many peers, compromised roles (minutes)
+	$(PYTHON) tests/attacks/run --build $(BUILD)
+
 CORPORA ?= ../shared/corpora
 test-corpora: deps all ## judge the address parser by others' tables (CORPORA=DIR)
 	@if [ -d $(CORPORA)/isemail ]; then $(PYTHON) tests/unit/smtp/corpus_isemail.py $(BUILD)/tests/unit/smtp/corpus_isemail $(CORPORA)/isemail/tests.xml; \
@@ -113,4 +116,4 @@ install: all ## as meson install (DESTDIR, prefix by `meson configure`)
 clean: ## remove the build folders
 	rm -rf $(BUILD) $(SAN) $(FUZZ) $(COV) $(AFLFUZZ)
 
-.PHONY: all help deps demo sim test test-unit test-integration test-corpora fuzz crash metamorphic coverage controls bench bench-scale bench-smoke run docs install clean
+.PHONY: all help deps demo sim test test-unit test-integration test-corpora fuzz attacks crash metamorphic coverage controls bench bench-scale bench-smoke run docs install clean

@@ -152,6 +152,7 @@ struct psmtp_server_options {
 	uint32_t rcpt_limit;            /* recipients of one transaction (1,000; RFC 5321 4.5.3.1.8 asks for 100) */
 	uint32_t mail_limit;            /* transactions of one session (0: no limit); announced by LIMITS (RFC 9422) */
 	uint32_t error_limit;           /* 5xx replies before 421 (20); a 4xx is no error of the client */
+	uint32_t idle_limit;            /* commands without a message, since the last one, before 421 (100); not counted: RCPT, BDAT, QUIT */
 	uint32_t command_ms;            /* time for one whole command line (300,000) */
 	uint32_t handshake_ms;          /* time for the whole TLS handshake (60,000) */
 	uint32_t data_ms;               /* time for a whole message (600,000) plus its octets at data_min_rate */

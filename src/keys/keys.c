@@ -271,13 +271,17 @@ static void on_frame(void *arg, struct channel *c, uint32_t type, struct view pa
 		close(fd);
 	EMIT(l->room->role->events, FRAME_REFUSED, F_STR("peer", role_name(l->peer)), F_STR("frame", wire_name(type)),
 	     F_STR("reason", "not a request to sign"));
+	wire_accuse(l->room->role, l->peer, l->generation);
 	link_end(l);
 }
 
 static void on_closed(void *arg, struct channel *c)
 {
-	(void)c;
-	link_end(arg);
+	struct link *l = arg;
+
+	if (channel_was_broken(c))
+		wire_accuse(l->room->role, l->peer, l->generation);
+	link_end(l);
 }
 
 static const struct channel_handler handler = { .frame = on_frame, .closed = on_closed };

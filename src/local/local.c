@@ -140,6 +140,11 @@ static void drop_peer(struct local_peer *peer)
 	local_check_drained(l);
 }
 
+static void accuse(struct local_peer *peer)
+{
+	wire_accuse(peer->local->role, peer->kind, peer->generation);
+}
+
 static void on_peer_frame(void *arg, struct channel *ch, uint32_t type, struct view payload, int fd)
 {
 	struct local_peer *peer = arg;
@@ -149,13 +154,16 @@ static void on_peer_frame(void *arg, struct channel *ch, uint32_t type, struct v
 		close(fd);
 	if (peer->kind == ROLE_RECEIVE ? receive_frame(peer, type, payload) : queue_frame(peer, type, payload))
 		return;
-	EMIT(peer->local->role->events, FAULT, F_STR("where", "local"), F_STR("reason", "a frame that is none; the channel ends"));
+	EMIT(peer->local->role->events, FRAME_REFUSED, F_STR("peer", role_name(peer->kind)), F_STR("frame", wire_name(type)),
+	     F_STR("reason", "unexpected or malformed"));
+	accuse(peer);
 	drop_peer(peer);
 }
 
 static void on_peer_closed(void *arg, struct channel *ch)
 {
-	(void)ch;
+	if (channel_was_broken(ch))
+		accuse(arg);
 	drop_peer(arg);
 }
 
@@ -167,12 +175,11 @@ static void on_channel(struct role *role, enum role_kind kind, uint32_t index, u
 	struct local_peer *peer = calloc(1, sizeof *peer);
 
 	(void)index;
-	(void)generation;
 	if (!peer) {
 		channel_free(ch);
 		return;
 	}
-	*peer = (struct local_peer){ .next = l->peers, .local = l, .channel = ch, .kind = kind };
+	*peer = (struct local_peer){ .next = l->peers, .local = l, .channel = ch, .kind = kind, .generation = generation };
 	l->peers = peer;
 	channel_set_handler(ch, &peer_handler, peer);
 }

@@ -27,6 +27,7 @@ struct local_peer { /* a channel of `queue` or `receive` */
 	struct local *local;
 	struct channel *channel;
 	enum role_kind kind;
+	uint32_t generation;
 };
 
 struct local {

@@ -38,6 +38,7 @@ struct channel {
 	struct loop_later flush, deliver;
 	struct channel *peer; /* in memory; NULL once that end is gone */
 	bool memory, open, told, freed;
+	bool broken; /* by what the peer sent */
 	bool deaf; /* the peer takes nothing more, but what it wrote before is still to be read */
 	unsigned busy; /* frames of ours on the stack that still need this struct */
 	size_t reserved;
@@ -156,7 +157,18 @@ bool channel_is_open(const struct channel *c)
 	return c->open && !c->deaf;
 }
 
+bool channel_was_broken(const struct channel *c)
+{
+	return c->broken;
+}
+
 /* ---- receiving ---- */
+
+static int broke(struct channel *c)
+{
+	c->broken = true;
+	return -1;
+}
 
 /* Hands out the whole frames at the front of b.  0, or -1 when the peer broke the rules or the handler freed us. */
 static int hand_out(struct channel *c, struct buf *b)
@@ -167,12 +179,12 @@ static int hand_out(struct channel *c, struct buf *b)
 		int fd = -1;
 
 		if (n > CHANNEL_FRAME_MAX || (type & ~WITH_FD) == 0)
-			return -1;
+			return broke(c);
 		if (buf_len(b) < HEADER + n)
 			return buf_reserve(b, HEADER + n - buf_len(b)) ? 0 : -1;
 		if (type & WITH_FD) {
 			if (!c->in_fds.n)
-				return -1;
+				return broke(c);
 			fd = fds_pop(&c->in_fds);
 		}
 		c->handler->frame(c->arg, c, type & ~WITH_FD, view_of((const char *)p + HEADER, n), fd);
@@ -261,7 +273,9 @@ static ssize_t receive(struct channel *c)
 			}
 		}
 	}
-	if (n == 0 || bad || (msg.msg_flags & MSG_CTRUNC))
+	if (bad || (msg.msg_flags & MSG_CTRUNC))
+		return broke(c);
+	if (n == 0)
 		return -1;
 	buf_commit(&c->in, (size_t)n);
 	return n;

@@ -38,6 +38,7 @@ void *channel_reserve(struct channel *, size_t n);
 void channel_commit(struct channel *, uint32_t type, size_t n);
 void channel_flush(struct channel *);
 bool channel_is_open(const struct channel *);
+bool channel_was_broken(const struct channel *); /* it ended because the peer's frames broke the rules above */
 /* Ends the channel but keeps its descriptor, for a caller that reads and writes it directly (blocking exchanges with
  * `keys`).  Only before anything was sent or received; -1: not possible (in memory, closed); the channel is gone either way. */
 int channel_detach_fd(struct channel *);

@@ -39,7 +39,8 @@ enum flag {
 	PUMP = 0x40000,     /* asked for */
 	TLS_OVER = 0x80000, /* the handshake failed */
 	RETRY = 0x100000,   /* conn_resume: show again what input left */
-	UNDRAINED = 0x200000 /* something was written since `drained` was told */
+	UNDRAINED = 0x200000, /* something was written since `drained` was told */
+	HASTY = 0x400000    /* conn_close_now: no lingering */
 };
 
 #define READ_ROUNDS 4u  /* full reads a turn, then others get theirs */
@@ -137,7 +138,7 @@ static bool fail(struct conn *c, enum error_class class, int sys, const char *wh
 /* Nothing more can be written.  What the peer said before it went is still read: a 421 explains the reset behind it. */
 static void broken(struct conn *c)
 {
-	c->flags |= BROKEN;
+	c->flags |= BROKEN | PUMP; /* a close in progress is through with it */
 	c->flags &= ~(unsigned)BLOCKED;
 	buf_free(&c->out);
 	update_watch(c);
@@ -305,17 +306,6 @@ static void finish(struct conn *c)
 	soon(c);
 }
 
-static void linger(struct conn *c)
-{
-	if (has(c, BROKEN) || shutdown(c->fd, SHUT_WR) == -1 || (has(c, END_SEEN) && !has(c, UP))) {
-		finish(c); /* in clear the peer's end was its FIN; in TLS it may still be to come */
-		return;
-	}
-	c->flags |= LINGERING;
-	loop_timer_set(&c->timer, loop_now(c->loop) + CONN_LINGER_MS);
-	update_watch(c);
-}
-
 static void drop_input(struct conn *c)
 {
 	ssize_t n;
@@ -328,6 +318,22 @@ static void drop_input(struct conn *c)
 	if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return;
 	finish(c);
+}
+
+static void linger(struct conn *c)
+{
+	if (has(c, BROKEN) || shutdown(c->fd, SHUT_WR) == -1 || (has(c, END_SEEN) && !has(c, UP))) {
+		finish(c); /* in clear the peer's end was its FIN; in TLS it may still be to come */
+		return;
+	}
+	if (has(c, HASTY)) { /* what is unread would make the close a reset, which overtakes our last words */
+		drop_input(c);
+		finish(c);
+		return;
+	}
+	c->flags |= LINGERING;
+	loop_timer_set(&c->timer, loop_now(c->loop) + CONN_LINGER_MS);
+	update_watch(c);
 }
 
 static void too_slow(void *arg)
@@ -726,4 +732,10 @@ void conn_close(struct conn *c)
 		loop_timer_set(&c->timer, loop_now(c->loop) + CONN_CLOSE_MS);
 	update_watch(c);
 	soon(c);
+}
+
+void conn_close_now(struct conn *c)
+{
+	c->flags |= HASTY;
+	conn_close(c);
 }

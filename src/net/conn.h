@@ -10,8 +10,8 @@
  *           of one commit, are one write (one flight of TLS records).  It is asked by itself after input_done and tls_up.
  * TLS       conn_start_tls waits until all output is written, reads nothing more in clear, then shakes hands.
  * Ending    the peer's end is told once (peer_closed: end of file, close_notify, or reset); conn_close writes out what is
- *           left, says close_notify, lingers so that the last reply survives, and tells `closed`.  conn_free may be
- *           called at any time, in any callback, and cuts at once.
+ *           left, says close_notify, lingers so that the last reply survives, and tells `closed`; conn_close_now does not
+ *           linger.  conn_free may be called at any time, in any callback, and cuts at once.
  * Ownership the conn is embedded in its owner and owns the descriptor; ops, arg and TLS context are borrowed.
  * Memory    an idle conn holds no buffer (in TLS: what OpenSSL keeps).
  * Failure   `failed` once (memory, EIO, TLS broken in mid-stream): only conn_free is left to do.
@@ -93,5 +93,8 @@ size_t conn_read_once(struct conn *);
 int conn_start_tls(struct conn *, struct tls_context *, bool server, const char *name);
 /* `closed` follows (not from within); a connection that was never opened has nothing to close, and none follows. */
 void conn_close(struct conn *);
+/* The same, but the descriptor is given back as soon as the kernel has the last octet: for a peer that was turned away, and
+ * may not hold what others need.  It loses that octet only if it sent something itself that was not read. */
+void conn_close_now(struct conn *);
 
 #endif

@@ -13,7 +13,7 @@
 
 #define LISTEN_BATCH 64       /* connections a turn: a burst is taken in without starving sessions */
 #define LISTEN_PAUSE_MS 100   /* after EMFILE, ENFILE, ENOBUFS, ENOMEM: time for some session to end */
-#define LISTEN_BACKLOG 1024
+#define LISTEN_BACKLOG 4096   /* what comes while a loop is busy; a connection beyond it waits for a second or more (Linux: net.core.somaxconn caps it) */
 
 struct listener {
 	/* private but for reading */

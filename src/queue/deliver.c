@@ -416,6 +416,7 @@ static void peer_frame(void *arg, struct channel *c, uint32_t type, struct view 
 	if (bad) {
 		EMIT(p->q->events, FRAME_REFUSED, F_STR("peer", role_name(p->kind)), F_STR("frame", wire_name(type)),
 		     F_STR("reason", bad));
+		wire_accuse(p->q->role, p->kind, p->generation);
 		break_peer(p);
 	}
 }
@@ -456,7 +457,8 @@ static void peer_closed(void *arg, struct channel *c)
 {
 	struct peer *p = arg;
 
-	(void)c;
+	if (channel_was_broken(c))
+		wire_accuse(p->q->role, p->kind, p->generation);
 	break_peer(p); /* later: we may be inside one of its sends */
 }
 

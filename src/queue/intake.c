@@ -5,6 +5,7 @@
 #include "queue/schedule.h"
 
 #include <assert.h>
+#include <malloc.h>
 #include <stdlib.h>
 
 /* A channel of receive; outlives it while accepts are under way. */
@@ -439,12 +440,16 @@ static const char *take_submit(struct intake_peer *p, struct view payload)
 static void end_peer(struct intake_peer *p)
 {
 	struct map_node *node;
+	bool many;
 
 	if (p->channel)
 		channel_free(p->channel);
 	p->channel = NULL;
+	many = p->streams.count > INTAKE_TRIM_STREAMS;
 	while ((node = map_any(&p->streams)))
 		end_stream(p, stream_of(node));
+	if (many)
+		malloc_trim(0);
 	free_peer_if_over(p);
 }
 
@@ -470,13 +475,17 @@ static void peer_frame(void *arg, struct channel *c, uint32_t type, struct view 
 		return;
 	EMIT(p->q->events, FRAME_REFUSED, F_STR("peer", "receive"), F_STR("frame", wire_name(type)),
 	     F_STR("reason", bad));
+	wire_accuse(p->q->role, ROLE_RECEIVE, p->generation);
 	end_peer(p);
 }
 
 static void peer_closed(void *arg, struct channel *c)
 {
-	(void)c;
-	end_peer(arg);
+	struct intake_peer *p = arg;
+
+	if (channel_was_broken(c))
+		wire_accuse(p->q->role, ROLE_RECEIVE, p->generation);
+	end_peer(p);
 }
 
 static void peer_turn(void *arg, struct channel *c)

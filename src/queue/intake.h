@@ -16,6 +16,8 @@
 
 /* Streams of one channel: three times the sessions of the largest listener by default; more is a fault of receive. */
 #define INTAKE_STREAMS_MAX 65536
+/* More of them than this ended with a channel: their memory goes back to the system. */
+#define INTAKE_TRIM_STREAMS 1000
 /* Recipients of one message: what a frame of 1 MiB can hold at most. */
 #define INTAKE_RCPTS_MAX   20000
 #define INTAKE_ARENA_MAX   (8u * 1024 * 1024)

@@ -23,6 +23,7 @@ static bool grow(struct map *m)
 		return m->slots != NULL;
 	m->slots = slots;
 	m->mask = n - 1;
+	m->empty = 0;
 	for (i = 0; i < old; i++)
 		for (node = from[i]; node; node = next) {
 			next = node->next;
@@ -44,6 +45,7 @@ bool map_put(struct map *m, struct map_node *node, uint64_t key)
 	node->key = key;
 	node->next = m->slots[at];
 	m->slots[at] = node;
+	m->empty = at < m->empty ? at : m->empty;
 	m->count++;
 	return true;
 }
@@ -79,14 +81,15 @@ void map_remove(struct map *m, struct map_node *node)
 	m->count--;
 }
 
-struct map_node *map_any(const struct map *m)
+struct map_node *map_any(struct map *m)
 {
-	size_t i;
-
-	for (i = 0; m->count && i <= m->mask; i++)
-		if (m->slots[i])
-			return m->slots[i];
-	return NULL;
+	if (!m->count)
+		return NULL;
+	while (!m->slots[m->empty]) {
+		m->empty++;
+		assert(m->empty <= m->mask);
+	}
+	return m->slots[m->empty];
 }
 
 void map_each(const struct map *m, void (*visit)(void *arg, struct map_node *), void *arg)

@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static void on_drained(void *arg)
@@ -15,6 +16,16 @@ static void on_drained(void *arg)
 
 	if (r->draining && atomic_load(&r->workers_busy) == 0)
 		r->role->drained(r->role);
+}
+
+static unsigned sessions_by_descriptors(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == -1 || r.rlim_cur > UINT32_MAX)
+		return UINT32_MAX;
+	/* with very few the reserve of the listener has to do (net/listen.h) */
+	return r.rlim_cur > 2 * RECEIVE_DESCRIPTORS_KEPT ? (unsigned)r.rlim_cur - RECEIVE_DESCRIPTORS_KEPT : (unsigned)r.rlim_cur;
 }
 
 static int prepare(struct role *role, struct error *e)
@@ -37,6 +48,7 @@ static int prepare(struct role *role, struct error *e)
 	if (loop_wake_init(&r->drained, role->loop, on_drained, r) == -1)
 		return error_set(e, ERROR_AGAIN, "no memory or descriptor");
 	atomic_store(&r->workers_busy, r->worker_count);
+	r->most_sessions = sessions_by_descriptors();
 	for (unsigned i = 0; i < r->worker_count; i++)
 		if (receive_worker_init(&r->workers[i], r, i, e) == -1)
 			return -1;

@@ -33,6 +33,10 @@
 /* Above this pressure of the spool new sessions get 421 and new messages 452 (spool.h: 0..100; WIRE_PRESSURE_SICK: 451). */
 #define RECEIVE_PRESSURE_REFUSE 95u
 
+/* Descriptors that are not sessions': standard ones, channels, listeners with their reserves, the loops' own, and those just
+ * accepted that will be turned away (LISTEN_BATCH a listener and loop). */
+#define RECEIVE_DESCRIPTORS_KEPT 512u
+
 struct receive {
 	struct role *role;
 	struct peers *peers;
@@ -40,10 +44,15 @@ struct receive {
 	struct worker *workers;
 	unsigned worker_count;
 	atomic_uint *sessions;     /* one count a listener, all workers together */
+	atomic_uint all_sessions;
+	unsigned most_sessions;    /* what the descriptors of the process allow: beyond it 421, before accept itself fails */
 	atomic_uint workers_busy;  /* those that have not drained */
 	struct loop_wake drained;  /* the last one of them wakes the main loop */
 	bool draining;
 };
+
+/* After a flood the memory of its sessions goes back to the system: when this many were there and an eighth is left. */
+#define RECEIVE_TRIM_SESSIONS 1000u
 
 enum post_kind { POST_CHANNEL = 1, POST_LISTENER, POST_DRAIN }; /* number: listener, or grace in ms */
 
@@ -68,7 +77,7 @@ struct worker {
 	struct accepting *accepting;
 	struct session **places;  /* by the low bits of a stream number; NULL: free */
 	uint32_t place_count, place_free, *free_places;
-	uint32_t sessions;
+	uint32_t sessions, sessions_most; /* most: since memory was given back */
 	uint64_t streams;         /* numbers given so far */
 	unsigned pressure;
 	bool draining, done;

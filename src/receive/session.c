@@ -203,12 +203,13 @@ static void log_rejected(struct session *s, const struct psmtp_server_event *ev)
 static const struct psmtp_reply *admit(struct session *s)
 {
 	struct worker *w = s->worker;
-	atomic_uint *count = &w->room->sessions[s->listener_index];
+	struct receive *room = w->room;
+	unsigned here = atomic_fetch_add(&room->sessions[s->listener_index], 1), all = atomic_fetch_add(&room->all_sessions, 1);
 
 	s->counted = true;
-	if (atomic_fetch_add(count, 1) >= s->listener->set.sessions)
+	if (here >= s->listener->set.sessions || all >= room->most_sessions)
 		return &too_many;
-	s->in_peers = receive_peers_enter(w->room->peers, (const struct sockaddr *)&s->peer.sa,
+	s->in_peers = receive_peers_enter(room->peers, (const struct sockaddr *)&s->peer.sa,
 	                          s->trusted ? 0 : s->listener->set.sessions_per_address);
 	if (!s->in_peers)
 		return &too_many;
@@ -260,7 +261,10 @@ static void close_session(struct session *s, const struct psmtp_server_event *ev
 	s->closing = true;
 	receive_transaction_reset(s);
 	loop_timer_stop(&s->timer);
-	conn_close(&s->conn);
+	if (s->refusal) /* for want of a place: it may not hold a descriptor */
+		conn_close_now(&s->conn);
+	else
+		conn_close(&s->conn);
 }
 
 static void handle(struct session *s, const struct psmtp_server_event *ev)
@@ -353,6 +357,7 @@ static struct psmtp_server *make_machine(struct session *s)
 		.rcpt_limit = (uint32_t)set->recipients,
 		.mail_limit = (uint32_t)set->messages,
 		.error_limit = (uint32_t)set->errors,
+		.idle_limit = (uint32_t)set->idle_commands,
 		.command_ms = (uint32_t)set->command_timeout,
 		.handshake_ms = (uint32_t)set->handshake_timeout,
 		.data_ms = (uint32_t)set->data_timeout,
@@ -369,6 +374,7 @@ static bool take_place(struct worker *w, struct session *s)
 	s->place = w->free_places[--w->place_free];
 	w->places[s->place] = s;
 	w->sessions++;
+	w->sessions_most = w->sessions > w->sessions_most ? w->sessions : w->sessions_most;
 	return true;
 }
 
@@ -451,8 +457,10 @@ void receive_session_free(struct session *s)
 	log_end(s);
 	if (s->in_peers)
 		receive_peers_leave(w->room->peers, (const struct sockaddr *)&s->peer.sa);
-	if (s->counted)
+	if (s->counted) {
 		atomic_fetch_sub(&w->room->sessions[s->listener_index], 1);
+		atomic_fetch_sub(&w->room->all_sessions, 1);
+	}
 	loop_timer_stop(&s->timer);
 	conn_free(&s->conn);
 	psmtp_server_free(s->smtp);

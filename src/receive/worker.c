@@ -6,6 +6,7 @@
 #include "receive/receive.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -276,6 +277,10 @@ static void drain(struct worker *w, uint32_t grace_ms)
 
 void receive_worker_session_gone(struct worker *w)
 {
+	if (w->sessions_most >= RECEIVE_TRIM_SESSIONS && w->sessions < w->sessions_most / 8) {
+		malloc_trim(0); /* glibc would keep it for the next flood */
+		w->sessions_most = w->sessions;
+	}
 	check_drained(w);
 }
 

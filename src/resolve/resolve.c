@@ -28,6 +28,7 @@ struct asker { /* a channel of `send` */
 	struct asker *next;
 	struct resolve *room;
 	struct channel *channel;
+	uint32_t generation;
 	struct request *requests;
 	unsigned count;
 };
@@ -234,14 +235,19 @@ static void on_send_frame(void *arg, struct channel *ch, uint32_t type, struct v
 		close(fd);
 	if (type == WIRE_RESOLVE && wire_read_RESOLVE(payload, &m) == 0 && start_request(a, &m))
 		return;
-	EMIT(a->room->role->events, FAULT, F_STR("where", "resolve"), F_STR("reason", "a frame that is none; the channel ends"));
+	EMIT(a->room->role->events, FRAME_REFUSED, F_STR("peer", "send"), F_STR("frame", wire_name(type)),
+	     F_STR("reason", "unexpected, malformed, or one request too many"));
+	wire_accuse(a->room->role, ROLE_SEND, a->generation);
 	drop_asker(a);
 }
 
 static void on_send_closed(void *arg, struct channel *ch)
 {
-	(void)ch;
-	drop_asker(arg);
+	struct asker *a = arg;
+
+	if (channel_was_broken(ch))
+		wire_accuse(a->room->role, ROLE_SEND, a->generation);
+	drop_asker(a);
 }
 
 static const struct channel_handler send_handler = { on_send_frame, on_send_closed, NULL };
@@ -252,12 +258,11 @@ static void on_channel(struct role *role, enum role_kind kind, uint32_t index, u
 	struct asker *a = kind == ROLE_SEND ? calloc(1, sizeof *a) : NULL;
 
 	(void)index;
-	(void)generation;
 	if (!a) {
 		channel_free(ch);
 		return;
 	}
-	*a = (struct asker){ .next = room->askers, .room = room, .channel = ch };
+	*a = (struct asker){ .next = room->askers, .room = room, .channel = ch, .generation = generation };
 	room->askers = a;
 	channel_set_handler(ch, &send_handler, a);
 }

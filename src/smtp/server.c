@@ -9,6 +9,7 @@
 #define DEFAULT_SIZE (50u * 1024 * 1024)
 #define DEFAULT_RCPTS 1000u   /* RFC 5321 4.5.3.1.8 asks for at least 100; lists send more */
 #define DEFAULT_ERRORS 20u    /* an honest client makes two or three */
+#define DEFAULT_IDLE 100u      /* a message takes two, its session some ten more; who only asks about recipients opens another session */
 #define DEFAULT_COMMAND_MS 300000u   /* RFC 5321 4.5.3.2.7 */
 #define DEFAULT_HANDSHAKE_MS 60000u  /* two round trips and a slow machine */
 #define DEFAULT_DATA_MS 600000u      /* RFC 5321 4.5.3.2.6 */
@@ -39,6 +40,8 @@ static void fill_defaults(struct psmtp_server_options *o)
 		o->rcpt_limit = DEFAULT_RCPTS;
 	if (!o->error_limit)
 		o->error_limit = DEFAULT_ERRORS;
+	if (!o->idle_limit)
+		o->idle_limit = DEFAULT_IDLE;
 	if (!o->command_ms)
 		o->command_ms = DEFAULT_COMMAND_MS;
 	if (!o->handshake_ms)

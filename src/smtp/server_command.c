@@ -185,6 +185,20 @@ static enum server_event read_command(struct psmtp_server *s, struct view text)
 	return event_of(said.verb);
 }
 
+/* Is this one command too many?  A client that never sends a message must not hold a session for ever, however politely. */
+static bool one_too_many(struct psmtp_server *s, enum server_event event)
+{
+	switch (event) {
+	case EVENT_QUIT:
+	case EVENT_BDAT: /* the message's clock runs */
+		return false;
+	case EVENT_RCPT:
+		return server_tx_of(s)->live && server_tx_of(s)->tries++ / SERVER_RCPT_TRIES >= s->options.rcpt_limit;
+	default:
+		return s->idle++ >= s->options.idle_limit;
+	}
+}
+
 bool server_command_read(struct psmtp_server *s, uint64_t now)
 {
 	struct server_epoch *e = &s->epoch;
@@ -206,6 +220,8 @@ bool server_command_read(struct psmtp_server *s, uint64_t now)
 		event = EVENT_BAD_LINE;
 	else
 		event = read_command(s, line.text);
+	if (event != EVENT_BUDGET && one_too_many(s, event))
+		event = EVENT_IDLE;
 	server_event(s, event, now);
 	return true;
 }

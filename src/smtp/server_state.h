@@ -29,6 +29,9 @@
 #define SERVER_TRACE_MAX 16  /* transitions remembered, for tests and core dumps */
 #define SERVER_PROTO_MAX 16  /* "TLSv1.3" */
 #define SERVER_CIPHER_MAX 64 /* the longest IANA name of a cipher suite is 45 */
+/* RCPT commands of one transaction: so many times its recipients.  Those beyond the limit get 452, which is no fault of the
+ * client, but they must end some day; a list of ten times as many is cut by any client that reads its replies. */
+#define SERVER_RCPT_TRIES 10u
 /* A body this far over the size limit is no mistake: the session ends (anyone slower is cut by the deadline). */
 #define SERVER_OVERRUN (16u * 1024 * 1024)
 
@@ -53,6 +56,7 @@ struct server_transaction { /* TRANSACTION */
 	struct arena arena; /* mail's words; its memory outlives the transaction, its content does not */
 	struct psmtp_mail mail;
 	struct smtp_body body;
+	uint32_t tries;         /* RCPT commands */
 	uint32_t rcpts, judged; /* accepted; LMTP: verdicts given after the end */
 	bool live;              /* MAIL was accepted */
 	bool committed;         /* the caller took the message (LMTP: for at least one recipient) */
@@ -100,6 +104,7 @@ struct psmtp_server { /* CONNECTION */
 	struct alloc alloc;
 	uint64_t deadline;
 	uint32_t errors, mails;
+	uint32_t idle; /* commands since the last message that was taken */
 	bool eof;      /* the peer ended its side; what came before is served first */
 	bool shutdown; /* the caller wants an end at the next safe place */
 	bool asking;   /* an asking event was handed out */

@@ -186,9 +186,12 @@ static void keep(struct psmtp_server *s, const struct server_row *row, const str
 	case DO_ASK_NEXT:
 		tx->judged++;
 		tx->committed |= in->event == EVENT_YES;
+		if (tx->committed)
+			s->idle = 0;
 		break;
 	case DO_COMMIT:
 		tx->committed = true;
+		s->idle = 0;
 		break;
 	default:
 		break;

@@ -132,12 +132,28 @@ static void on_need_worker(struct super *s, struct child *local, uint32_t uid)
 	}
 }
 
+/* Whoever breaks the rules of a channel is compromised or broken: what it had in its hands is due again, a new one serves.
+ * One that starts has no channel yet: then the word is about a process that has died since. */
+static void on_accused(struct super *s, struct child *by, const struct wire_ACCUSED *m)
+{
+	if (!wire_may_accuse(by->kind, (enum role_kind)m->role))
+		return;
+	for (struct child *c = s->children; c; c = c->next) {
+		if (c->kind != (enum role_kind)m->role || c->generation != m->generation || c->pid <= 0 || c->state == CHILD_STARTING)
+			continue;
+		EMIT(s->events, ROLE_ACCUSED, F_STR("role_name", role_name(c->kind)), F_I64("pid", c->pid), F_U64("generation", c->generation),
+		     F_STR("reason", role_name(by->kind)));
+		kill(c->pid, SIGKILL);
+	}
+}
+
 static void on_frame(void *arg, struct channel *ch, uint32_t type, struct view payload, int fd)
 {
 	struct child *c = arg;
 	struct super *s = c->super;
 	struct wire_STARTED started;
 	struct wire_NEED_WORKER need;
+	struct wire_ACCUSED accused;
 	bool ok = wire_allowed(type, c->kind, ROLE_SUPER);
 
 	(void)ch;
@@ -147,6 +163,8 @@ static void on_frame(void *arg, struct channel *ch, uint32_t type, struct view p
 		on_started(s, c, &started);
 	else if (ok && type == WIRE_NEED_WORKER && wire_read_NEED_WORKER(payload, &need) == 0)
 		on_need_worker(s, c, need.uid);
+	else if (ok && type == WIRE_ACCUSED && wire_read_ACCUSED(payload, &accused) == 0)
+		on_accused(s, c, &accused);
 	else if (ok && type == WIRE_CONTROL)
 		control_answer(s, c, payload);
 	else if (!ok || type != WIRE_DRAINED) /* DRAINED is followed by the end of the process, and that is what counts */

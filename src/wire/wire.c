@@ -334,3 +334,25 @@ int wire_record_next(struct view *v, struct wire_record *r)
 	r->family = (uint8_t)family;
 	return 1;
 }
+
+bool wire_may_accuse(enum role_kind accuser, enum role_kind peer)
+{
+	switch (accuser) {
+	case ROLE_QUEUE: return peer == ROLE_RECEIVE || peer == ROLE_SEND || peer == ROLE_LOCAL;
+	case ROLE_LOCAL:
+	case ROLE_KEYS: return peer == ROLE_RECEIVE;
+	case ROLE_RESOLVE: return peer == ROLE_SEND;
+	default: return false; /* an intruder in receive or send must not have the others ended */
+	}
+}
+
+void wire_accuse(struct role *role, enum role_kind peer, uint32_t generation)
+{
+	struct wire_ACCUSED m = { .role = (uint8_t)peer, .generation = generation };
+	struct buf b;
+
+	buf_init(&b, &alloc_libc, 64);
+	if (role->to_super && wire_put_ACCUSED(&b, &m))
+		role->to_super(role, WIRE_ACCUSED, buf_view(&b));
+	buf_free(&b);
+}

@@ -49,6 +49,11 @@ struct buf;
 #define MESSAGE(id, from, to, fd, fields) bool wire_put_##id(struct buf *, const struct wire_##id *);
 #include "wire/messages.def"
 
+/* Tells super that a peer broke the rules: its process is ended and started anew.  Its channel is the caller's to free. */
+void wire_accuse(struct role *, enum role_kind peer, uint32_t generation);
+/* Whose word counts against whom: along an edge, that of the side that is better protected. */
+bool wire_may_accuse(enum role_kind accuser, enum role_kind peer);
+
 const char *wire_name(uint32_t type);
 /* Does a frame of this type carry a descriptor?  One that comes with another, or is missing, is a fault of the peer. */
 bool wire_has_fd(uint32_t type);

@@ -268,7 +268,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 											     : PSMTP_TLS_REQUIRED,
 						 .no_chunking = w.options & NO_CHUNKING,
 						 .binarymime = w.options & BINARY,
-						 .error_limit = 10000,
+						 .error_limit = 10000, .idle_limit = 10000000,
 						 .bare = w.options & NORMALISE ? PSMTP_BARE_NORMALISE
 									       : PSMTP_BARE_REJECT };
 

@@ -15,7 +15,7 @@
 
 struct side {
 	struct channel *channel;
-	unsigned frames, turns, closed, fds;
+	unsigned frames, turns, closed, broken, fds;
 	uint32_t last_type;
 	size_t octets, last_n;
 	uint64_t next;   /* the number that the next frame should carry */
@@ -58,6 +58,7 @@ static void on_closed(void *arg, struct channel *c)
 	struct side *s = arg;
 
 	s->closed++;
+	s->broken += channel_was_broken(c);
 	s->channel = NULL;
 	channel_free(c);
 }
@@ -154,6 +155,7 @@ static void a_length_over_the_limit_closes(void **state)
 	turns(&w, 3);
 	assert_int_equal(w.side[0].frames, 0);
 	assert_int_equal(w.side[0].closed, 1);
+	assert_int_equal(w.side[0].broken, 1);
 	close_world(&w);
 }
 
@@ -172,12 +174,14 @@ static void type_zero_and_a_missing_descriptor_close(void **state)
 	assert_int_equal(w.side[0].frames, 1);
 	assert_int_equal(w.side[0].last_type, 7);
 	assert_int_equal(w.side[0].closed, 1);
+	assert_int_equal(w.side[0].broken, 1);
 	close_world(&w);
 	w = open_half();
 	listen_to(&w);
 	write_raw(w.raw, no_fd, sizeof no_fd);
 	turns(&w, 3);
 	assert_int_equal(w.side[0].closed, 1);
+	assert_int_equal(w.side[0].broken, 1);
 	close_world(&w);
 }
 
@@ -196,6 +200,7 @@ static void half_a_frame_at_the_end_is_dropped(void **state)
 	turns(&w, 3);
 	assert_int_equal(w.side[0].frames, 0);
 	assert_int_equal(w.side[0].closed, 1);
+	assert_int_equal(w.side[0].broken, 0); /* it died in the middle: no rule is broken by that */
 	close_world(&w);
 }
 
@@ -283,6 +288,7 @@ static void unasked_descriptors_are_bounded(void **state)
 	}
 	turns(&w, 2);
 	assert_int_equal(w.side[0].closed, 1);
+	assert_int_equal(w.side[0].broken, 1);
 	close_world(&w);
 }
 

@@ -171,6 +171,62 @@ static void lingering_and_slow_peers_are_bounded(void **state)
 	free(big);
 }
 
+/* The peer is gone with a reset, and the last words find that out: there is nothing to wait for. */
+static void a_close_that_meets_a_reset_is_through(void **state)
+{
+	struct linger cut = { .l_onoff = 1, .l_linger = 0 };
+
+	(void)state;
+	for (unsigned tls = 0; tls < 2; tls++) {
+		struct end e, c;
+		int fd;
+
+		init(&e, tcp(&fd));
+		init(&c, fd);
+		if (tls) {
+			conn_start_tls(&e.conn, tls_server, true, NULL);
+			conn_start_tls(&c.conn, tls_client, false, "mx.test");
+			turns(12);
+			assert_int_equal(e.tls_up, 1);
+		}
+		conn_pause(&e.conn); /* so that it is the write that learns of it */
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &cut, sizeof cut);
+		fini(&c);
+		turns(2);
+		assert_int_equal(e.closed, 0);
+		say(&e, VIEW("221 bye\r\n"));
+		conn_close(&e.conn);
+		turns(4);
+		assert_int_equal(e.closed, 1);
+		fini(&e);
+	}
+}
+
+/* The peer keeps its end open and has even said something: the last words arrive, the descriptor is free at once. */
+static void who_is_turned_away_holds_nothing(void **state)
+{
+	struct end e;
+	int fd;
+	char to[100];
+
+	(void)state;
+	for (int talks = 0; talks < 2; talks++) {
+		init(&e, tcp(&fd));
+		conn_pause(&e.conn);
+		if (talks)
+			put(fd, VIEW("EHLO me\r\n"));
+		say(&e, VIEW("421 not you\r\n"));
+		conn_close_now(&e.conn);
+		turns(4);
+		assert_int_equal(e.closed, 1);
+		assert_int_equal(e.conn.fd, -1);
+		assert_int_equal(get(fd, to, sizeof to), 13);
+		assert_true(ended(fd));
+		fini(&e);
+		close(fd);
+	}
+}
+
 static void close_notify_goes_with_the_last_reply(void **state)
 {
 	struct end e;
@@ -378,6 +434,8 @@ int main(void)
 		cmocka_unit_test(last_words_are_read_though_writing_fails),
 		cmocka_unit_test(closing_writes_what_is_left_and_lingers),
 		cmocka_unit_test(lingering_and_slow_peers_are_bounded),
+		cmocka_unit_test(a_close_that_meets_a_reset_is_through),
+		cmocka_unit_test(who_is_turned_away_holds_nothing),
 		cmocka_unit_test(close_notify_goes_with_the_last_reply),
 		cmocka_unit_test(it_may_be_freed_anywhere),
 		cmocka_unit_test(replies_of_a_group_are_one_write),

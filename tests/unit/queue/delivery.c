@@ -40,6 +40,7 @@ static void bad_frame(void (*send)(struct harness *))
 	assert_true(h->send.closed);
 	assert_int_equal(logged(h, "frame_refused", "peer=send"), 1);
 	assert_int_equal(logged(h, "delivery_lost", NULL), 1);
+	assert_int_equal(h->accused, ROLE_SEND);
 	assert_int_equal(stats(h).messages, 1);
 	harness_connect(h, &h->send, ROLE_SEND, 1, say_ok); /* and the mail goes by the next one */
 	harness_run(h);

@@ -194,6 +194,12 @@ static void maps(void **state)
 	for (; map_any(&m); n++)
 		map_remove(&m, map_any(&m));
 	assert_int_equal(n, N - 1);
+	for (i = 0; i < N; i++) { /* one comes back behind the place where the last look ended */
+		assert_true(map_put(&m, &nodes[0], i));
+		assert_ptr_equal(map_any(&m), &nodes[0]);
+		map_remove(&m, &nodes[0]);
+		assert_null(map_any(&m));
+	}
 	map_free(&m);
 }
 

@@ -239,8 +239,14 @@ void say_host_failed(struct got *g)
 static void to_super(struct role *r, uint32_t type, struct view payload)
 {
 	struct harness *h = r->runner;
+	struct wire_ACCUSED accused;
 	struct wire_CONTROL m;
 
+	if (type == WIRE_ACCUSED) {
+		assert_int_equal(wire_read_ACCUSED(payload, &accused), 0);
+		h->accused = accused.role;
+		return;
+	}
 	assert_int_equal(type, WIRE_CONTROL);
 	assert_int_equal(wire_read_CONTROL(payload, &m), 0);
 	h->control_command = m.command;

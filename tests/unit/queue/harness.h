@@ -71,6 +71,7 @@ struct harness {
 	unsigned got_n;
 	uint64_t next_stream;
 	bool drained;
+	uint8_t accused; /* the role that the queue complained of to super; 0: none */
 	uint32_t control_command;
 	uint64_t control_stream;
 	char log_text[1 << 20];

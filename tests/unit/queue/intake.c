@@ -13,6 +13,7 @@ static void expect_closed(struct harness *h)
 	harness_run(h);
 	assert_true(h->receive_closed);
 	assert_int_equal(logged(h, "frame_refused", "peer=receive"), 1);
+	assert_int_equal(h->accused, ROLE_RECEIVE); /* super ends it */
 	assert_int_equal(stats(h).messages, 0);
 	harness_receive(h);
 	submit_done(h, &(struct submit){ .sender = "a@b.test", .rcpts = { "x@relay.test" } }, WIRE_DONE_OK);

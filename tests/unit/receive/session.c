@@ -32,7 +32,7 @@ static void test_one_message(void **state)
 static void test_late_reader(void **state)
 {
 	enum { COMMANDS = 40000 };
-	struct world *w = world_new("", "");
+	struct world *w = world_new("idle_commands = 1000000", "");
 	struct client c = call(w);
 	size_t total = COMMANDS * 6, sent = 0, got = 0;
 	char in[4096], *all = malloc(total);
@@ -423,6 +423,7 @@ static void test_limits(void **state)
 	c = call(w);
 	HEAR(&c, "421");
 	ENDS(&c);
+	UNTIL(w->rig, sessions(w) == 2); /* it keeps its end open: no place and no descriptor of ours is held by that */
 	hang_up(&c);
 	hang_up(&b);
 	UNTIL(w->rig, sessions(w) == 1);
@@ -469,6 +470,16 @@ static void test_limits(void **state)
 	GREET(&a);
 	b = call(w);
 	HEAR(&b, "421"); /* the limit of the listener holds for friends too */
+	hang_up(&a);
+	hang_up(&b);
+	world_free(w);
+	w = world_new("", "");
+	w->room->most_sessions = 1; /* as by few descriptors */
+	a = call(w);
+	GREET(&a);
+	b = call(w);
+	HEAR(&b, "421");
+	ENDS(&b);
 	hang_up(&a);
 	hang_up(&b);
 	world_free(w);

@@ -23,7 +23,7 @@ static struct closure_policy policy(enum psmtp_tls_offer tls, bool lmtp, bool au
 {
 	struct closure_policy p = { .options = {
 		.hostname = { hostname, sizeof hostname - 1 }, .tls = tls, .lmtp = lmtp, .switches = switches,
-		.size_limit = 30, .rcpt_limit = 2, .error_limit = 1000,
+		.size_limit = 30, .rcpt_limit = 2, .error_limit = 1000, .idle_limit = 1000000,
 		.auth = { auth ? "PLAIN LOGIN" : "", auth ? 11 : 0 },
 	} };
 
@@ -62,6 +62,7 @@ static void explore_oddities(void)
 	closure_explore(&p, &result);
 	p = policy(PSMTP_TLS_NONE, false, false, 0);
 	p.options.error_limit = 2;
+	p.options.idle_limit = 3;
 	p.options.mail_limit = 1;
 	name_more(&p, "tight");
 	closure_explore(&p, &result);

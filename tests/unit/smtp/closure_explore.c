@@ -49,6 +49,7 @@ static uint64_t key_of(const struct psmtp_server *s)
 	h = mix(h, s->epoch.hello.kind);
 	h = mix(h, (uint64_t)tx->rcpts << 8 | tx->judged);
 	h = mix(h, s->options.error_limit > 3 ? 0 : s->errors < s->options.error_limit ? s->errors : s->options.error_limit);
+	h = mix(h, s->options.idle_limit > 3 ? 0 : s->idle < s->options.idle_limit ? s->idle : s->options.idle_limit);
 	h = mix(h, s->options.mail_limit ? s->mails : 0);
 	h = mix(h, c->held);
 	if (tx->live || s->phase == PHASE_JUDGE_MAIL) /* what will be known when the verdict is yes */

@@ -170,6 +170,8 @@ static bool parse_policy(struct dialog *d, const char *text)
 		return o->mail_limit = (uint32_t)strtoul(rest, NULL, 10), true;
 	if ((rest = after(text, "errors")))
 		return o->error_limit = (uint32_t)strtoul(rest, NULL, 10), true;
+	if ((rest = after(text, "idle")))
+		return o->idle_limit = (uint32_t)strtoul(rest, NULL, 10), true;
 	if (strcmp(text, "binarymime") == 0)
 		return o->binarymime = true;
 	if (strcmp(text, "no-chunking") == 0)
@@ -228,7 +230,7 @@ static void load(struct dialog *d, const char *path)
 	FILE *f = fopen(path, "r");
 
 	*d = (struct dialog){ .path = path,
-		.options = { .hostname = { "mx.test", 7 }, .tls = PSMTP_TLS_STARTTLS, .error_limit = 1000 } };
+		.options = { .hostname = { "mx.test", 7 }, .tls = PSMTP_TLS_STARTTLS, .error_limit = 1000, .idle_limit = 1000000 } };
 	if (!f) {
 		perror(path);
 		exit(2);

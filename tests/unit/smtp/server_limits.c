@@ -147,12 +147,15 @@ static void test_a_verdict_has_no_deadline(void **state)
 
 static void test_input_and_output_are_bounded(void **state)
 {
-	struct rig *r = fresh(NULL);
+	struct psmtp_server_options o = usual();
 	static char noops[200000];
 	struct psmtp_server_event e;
 	size_t taken = 0, took;
+	struct rig *r;
 
 	(void)state;
+	o.idle_limit = 1000000;
+	r = fresh(&o);
 	for (size_t i = 0; i + 6 <= sizeof noops; i += 6)
 		memcpy(noops + i, "NOOP\r\n", 6);
 	while ((took = psmtp_server_feed(r->s, 1, noops + taken, 199998 - taken, r->now)) > 0) {
@@ -168,6 +171,39 @@ static void test_input_and_output_are_bounded(void **state)
 		}
 		taken += psmtp_server_feed(r->s, 1, noops + taken, 199998 - taken, r->now);
 	}
+	rig_close(r);
+}
+
+/* Commands without a message are counted; one that is taken begins the count anew, and RCPT has its own. */
+static void test_idle_commands(void **state)
+{
+	struct psmtp_server_options o = usual();
+	struct rig *r;
+
+	(void)state;
+	o.idle_limit = 5;
+	o.rcpt_limit = 2;
+	r = fresh(&o);
+	for (int i = 0; i < 3; i++) {
+		rig_ask(r, i ? "NOOP\r\n" : "EHLO c.test\r\n");
+		rig_say(r, "MAIL FROM:<a@b.test>\r\n");
+		for (int k = 0; k < 8; k++)
+			rig_ask(r, "RCPT TO:<x@b.test>\r\n");
+		rig_ask(r, "DATA\r\n");
+		starts(rig_ask(r, "x\r\n.\r\n"), "250 ");
+	}
+	for (int i = 0; i < 5; i++)
+		starts(rig_ask(r, "RSET\r\n"), "250 ");
+	starts(rig_ask(r, "RSET\r\n"), "421 4.7.0 ");
+	assert_string_equal(r->close_reason, "idle_commands");
+	rig_close(r);
+	r = fresh(&o);
+	rig_ask(r, "HELO c.test\r\n");
+	starts(rig_ask(r, "MAIL FROM:<a@b.test>\r\n"), "250 ");
+	for (int i = 0; i < 20; i++)
+		starts(rig_ask(r, "RCPT TO:<x@b.test>\r\n"), i < 2 ? "250 " : "452 ");
+	starts(rig_ask(r, "RCPT TO:<x@b.test>\r\n"), "421 4.7.0 ");
+	assert_string_equal(r->close_reason, "idle_commands");
 	rig_close(r);
 }
 
@@ -466,6 +502,7 @@ int main(void)
 		cmocka_unit_test(test_chunks_share_the_deadline_of_their_message),
 		cmocka_unit_test(test_a_verdict_has_no_deadline),
 		cmocka_unit_test(test_input_and_output_are_bounded),
+		cmocka_unit_test(test_idle_commands),
 		cmocka_unit_test(test_size),
 		cmocka_unit_test(test_rcpt_limit),
 		cmocka_unit_test(test_mail_limit),

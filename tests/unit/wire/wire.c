@@ -357,6 +357,16 @@ static void rights(void **state)
 	assert_false(wire_allowed(WIRE_START, ROLE_QUEUE, ROLE_SEND));
 	assert_true(wire_allowed(WIRE_CONTROL, ROLE_QUEUE, ROLE_SUPER));
 	assert_false(wire_allowed(WIRE_CONTROL, ROLE_RECEIVE, ROLE_SUPER)); /* receive cannot stop the house */
+	for (unsigned a = ROLE_SUPER; a <= ROLE_WORKER; a++) /* an intruder in what faces the network has nobody ended */
+		for (unsigned b = ROLE_SUPER; b <= ROLE_WORKER; b++) {
+			if (!wire_may_accuse(a, b))
+				continue;
+			assert_true(b == ROLE_RECEIVE || b == ROLE_SEND || (a == ROLE_QUEUE && b == ROLE_LOCAL));
+			assert_true(a != ROLE_RECEIVE && a != ROLE_SEND && a != ROLE_WORKER);
+		}
+	assert_true(wire_may_accuse(ROLE_QUEUE, ROLE_RECEIVE));
+	assert_true(wire_may_accuse(ROLE_KEYS, ROLE_RECEIVE));
+	assert_true(wire_may_accuse(ROLE_RESOLVE, ROLE_SEND));
 	assert_false(wire_allowed(WIRE_NEED_WORKER, ROLE_RECEIVE, ROLE_SUPER));
 	assert_true(wire_allowed(WIRE_NEED_WORKER, ROLE_LOCAL, ROLE_SUPER));
 	assert_false(wire_allowed(WIRE_NEED_WORKER, ROLE_WORKER, ROLE_SUPER)); /* a user's process makes no others */
