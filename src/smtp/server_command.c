@@ -193,7 +193,7 @@ static bool one_too_many(struct psmtp_server *s, enum server_event event)
 	case EVENT_BDAT: /* the message's clock runs */
 		return false;
 	case EVENT_RCPT:
-		return server_tx_of(s)->live && server_tx_of(s)->tries++ / SERVER_RCPT_TRIES >= s->options.rcpt_limit;
+		return server_tx_of(s)->live && server_tx_of(s)->tries++ >= (uint64_t)s->options.rcpt_limit + SERVER_RCPT_TRIES;
 	default:
 		return s->idle++ >= s->options.idle_limit;
 	}

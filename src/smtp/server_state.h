@@ -29,9 +29,9 @@
 #define SERVER_TRACE_MAX 16  /* transitions remembered, for tests and core dumps */
 #define SERVER_PROTO_MAX 16  /* "TLSv1.3" */
 #define SERVER_CIPHER_MAX 64 /* the longest IANA name of a cipher suite is 45 */
-/* RCPT commands of one transaction: so many times its recipients.  Those beyond the limit get 452, which is no fault of the
- * client, but they must end some day; a list of ten times as many is cut by any client that reads its replies. */
-#define SERVER_RCPT_TRIES 10u
+/* RCPT commands of one transaction beyond its recipients.  They get 452, which is no fault of the client, but must end some
+ * day; no list is longer. */
+#define SERVER_RCPT_TRIES 10000u
 /* A body this far over the size limit is no mistake: the session ends (anyone slower is cut by the deadline). */
 #define SERVER_OVERRUN (16u * 1024 * 1024)
 

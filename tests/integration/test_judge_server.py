@@ -27,7 +27,7 @@ control  = "{dir}/control.sock"
 message_size_limit = 20000
 workers  = 1
 certificate "default" {{ chain = "{chain}"  key = "{key}" }}
-listener "mx"    {{ address = {{"127.0.0.1:{port}"}}  errors = 1000  sessions_per_address = 5000 }}
+listener "mx"    {{ address = {{"127.0.0.1:{port}"}}  errors = 1000  idle_commands = 100000  sessions_per_address = 5000 }}
 listener "must"  {{ address = {{"127.0.0.1:{must}"}}  tls = required  errors = 1000 }}
 listener "none"  {{ address = {{"127.0.0.1:{none}"}}  tls = none }}
 listener "smtps" {{ address = {{"127.0.0.1:{smtps}"}}  tls = implicit  errors = 1000 }}
