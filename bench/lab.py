@@ -27,7 +27,7 @@ from mta import CannotPrepare, PostfixRoot  # noqa: E402
 
 BUILD = pathlib.Path(os.environ.get("POSTRIDER_BUILD", ROOT / "build"))
 USER = "nobody"          # started as root, the daemon runs as an ordinary user
-START_SECONDS = 20
+START_SECONDS = 60
 LOAD_SECONDS = 300       # of one run of the loader beyond its --duration
 WARM_UP = ("--sessions", "64", "--concurrency", "16")
 

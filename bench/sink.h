@@ -43,7 +43,7 @@ struct sink_worker {
 
 /* Of all workers. */
 struct sink_count {
-	atomic_long connections, tls, open, most_open, messages, rcpts, unique, doubled, no_id, other_run, deferred, rejected, refused;
+	atomic_long connections, tls, open, most_open, messages, expected, rcpts, unique, doubled, no_id, other_run, deferred, rejected, refused;
 	atomic_llong octets, first_us, last_us;
 };
 extern struct sink_count count;
