@@ -90,6 +90,9 @@ BENCH ?=
 bench: deps all ## Postrider beside Postfix and the bare floor: the table of docs/performance.md (as root; some 15 minutes; BENCH=options)
 	$(PYTHON) bench/run $(BENCH)
 
+bench-where: deps all ## what a message costs by process, function and system call, into docs/performance.md (as root; 2 minutes)
+	$(PYTHON) bench/where
+
 bench-scale: deps all ## how costs grow with cores, size, sessions and backlog: the plots of docs/performance.md (some 20 minutes)
 	$(PYTHON) bench/scale $(BENCH)
 
@@ -116,4 +119,4 @@ install: all ## as meson install (DESTDIR, prefix by `meson configure`)
 clean: ## remove the build folders
 	rm -rf $(BUILD) $(SAN) $(FUZZ) $(COV) $(AFLFUZZ)
 
-.PHONY: all help deps demo sim test test-unit test-integration test-corpora fuzz attacks crash metamorphic coverage controls bench bench-scale bench-smoke run docs install clean
+.PHONY: all help deps demo sim test test-unit test-integration test-corpora fuzz attacks crash metamorphic coverage controls bench bench-where bench-scale bench-smoke run docs install clean

@@ -7,6 +7,7 @@
  * A CR at the end of a call is held back until what follows it is known.
  * Failure: output or chunk full: fewer octets are taken; no memory: the session fails as temporary.
  */
+#include "base/span.h"
 #include "smtp/client_state.h"
 
 #include <stdio.h>
@@ -45,6 +46,26 @@ static size_t put_text(struct client_body *body, struct sink *s, struct view tex
 	return n;
 }
 
+/* How many octets at the front are whole lines that go as they stand: each ends in CR LF, has neither CR nor LF before, and
+ * begins with no dot where dots are doubled.  Nearly all of a message is such lines. */
+static size_t clean_lines(struct view in, bool dots)
+{
+	size_t end = 0, at = 0;
+
+	while (at < in.n && !(dots && at == end && in.p[at] == '.')) {
+		at += span_plain((const unsigned char *)in.p + at, in.n - at, '\r', 0);
+		if (in.n - at < LINE_END)
+			break;
+		if (in.p[at] == '\r' && in.p[at + 1] == '\n')
+			end = at += LINE_END;
+		else if (in.p[at] == '\r' || in.p[at] == '\n')
+			break;
+		else
+			at++; /* a tab, or another control */
+	}
+	return end;
+}
+
 /* Canonical lines from in into the sink; returns how many octets were taken. */
 static size_t canon(struct client_body *body, struct sink *s, struct view in, bool dots)
 {
@@ -52,8 +73,15 @@ static size_t canon(struct client_body *body, struct sink *s, struct view in, bo
 	bool lf_known = false;
 
 	while (i < in.n && s->room - s->n >= LINE_END + 2) { /* a line end, or a stuffed dot and an octet */
-		size_t stop;
+		size_t stop, clean;
 
+		if (body->line_start && !body->cr) {
+			clean = clean_lines(view_slice(in, i, i + (s->room - s->n)), dots);
+			put(s, in.p + i, clean);
+			i += clean;
+			if (clean)
+				continue;
+		}
 		if (body->cr) { /* RFC 5321 2.3.8: CR only with LF behind it */
 			body->cr = false;
 			put_line_end(body, s);

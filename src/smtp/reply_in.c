@@ -1,6 +1,7 @@
 /* reply_in.c - see reply_in.h. */
 #include "smtp/reply_in.h"
 
+#include "base/span.h"
 #include "smtp/internal.h"
 
 void smtp_reply_in_init(struct smtp_reply_in *r, const struct alloc *alloc, uint32_t octet_limit, uint32_t line_limit)
@@ -142,6 +143,27 @@ static enum smtp_reply_status take_octet(struct smtp_reply_in *r, char c)
 	return buf_add(&r->text, view_of(&c, 1)) ? SMTP_REPLY_MORE : SMTP_REPLY_MEMORY;
 }
 
+/* Words of a line, taken at once: octets that need no look one by one, as far as every limit allows.  False: memory. */
+static bool take_words(struct smtp_reply_in *r, struct view in, size_t *taken)
+{
+	size_t room = r->line_max - 2 - r->column, left = r->octet_limit - r->octets, n;
+	const char *del;
+
+	if (r->cr || r->column < 4 || r->column > r->line_max - 2 || r->octets > r->octet_limit)
+		return true;
+	n = span_plain((const unsigned char *)in.p, in.n, 31, 1);
+	n = n > room ? room : n;
+	n = n > left ? left : n;
+	del = n ? memchr(in.p, 127, n) : NULL; /* a control, as those below 32 are */
+	n = del ? (size_t)(del - in.p) : n;
+	if (!buf_add(&r->text, view_of(in.p, n)))
+		return false;
+	r->octets += (uint32_t)n;
+	r->column += (uint32_t)n;
+	*taken += n;
+	return true;
+}
+
 enum smtp_reply_status smtp_reply_in_read(struct smtp_reply_in *r, struct view in, size_t *taken)
 {
 	enum smtp_reply_status status = SMTP_REPLY_MORE;
@@ -149,8 +171,12 @@ enum smtp_reply_status smtp_reply_in_read(struct smtp_reply_in *r, struct view i
 	*taken = 0;
 	if (r->ended)
 		return r->ended;
-	while (status == SMTP_REPLY_MORE && *taken < in.n)
-		status = take_octet(r, in.p[(*taken)++]);
+	while (status == SMTP_REPLY_MORE && *taken < in.n) {
+		if (!take_words(r, view_slice(in, *taken, in.n), taken))
+			status = SMTP_REPLY_MEMORY;
+		else if (*taken < in.n)
+			status = take_octet(r, in.p[(*taken)++]);
+	}
 	if (status != SMTP_REPLY_MORE)
 		r->ended = status;
 	return status;

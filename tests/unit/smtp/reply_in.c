@@ -221,7 +221,7 @@ static void runs_out_of_memory(void **state)
 	(void)state;
 	memset(wire + 11, 'x', 2900);
 	memcpy(wire + 2911, "\r\n", 2);
-	for (unsigned calls = 0; calls < 3; calls++) {
+	for (unsigned calls = 0; calls < 2; calls++) { /* one for the first line, one for the words of the second */
 		calls_left = calls;
 		smtp_reply_in_init(&r, &poor, 65536, 256);
 		assert_int_equal(smtp_reply_in_read(&r, view_of(wire, 2913), &n), SMTP_REPLY_MEMORY);
