@@ -280,7 +280,7 @@ static void tell_start(struct delivery *d)
 	if (d->env.kind == QUEUE_REPORT && !d->e.attempts)
 		EMIT(d->q->events, REPORT_QUEUED, F_ID("id", d->e.id), F_ID("of", d->env.origin),
 		     F_VIEW("to", d->env.rcpts[0].address), F_VIEW("dest", d->e.dest));
-	if (d->env.maybe || flight_suspected(&d->q->flight, d->e.id, d->e.slot)) /* RFC 1047: none can know; so it is counted */
+	if (d->env.maybe || flight_suspected(&d->q->flight, d->e.id, d->e.slot, d->e.due)) /* RFC 1047: none can know; so it is counted */
 		EMIT(d->q->events, MAYBE_DUPLICATE, F_ID("id", d->e.id), F_ID("session", d->env.session),
 		     F_VIEW("dest", d->e.dest), F_U64("nrcpt", d->env.n), F_U64("attempts", d->e.attempts));
 }

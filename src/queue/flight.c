@@ -9,6 +9,9 @@
 
 #define FLIGHT_USED 0x70726900u /* in each mark, with the lives it has seen: what is not this is free */
 
+#define FLIGHT_HEAD 0x68726966u
+#define MARKS_AT ((off_t)sizeof(struct flight_head))
+
 /* FLIGHT_USED and the next life, or 0: the place is free, or its mark was kept for long enough. */
 static uint32_t one_life_more(uint32_t used)
 {
@@ -28,7 +31,7 @@ static bool put(struct flight *f, uint32_t place, const struct flight_mark *m)
 {
 	const struct env_disk *d = &f->env->disk;
 
-	return d->pwrite(d->arg, f->fd - 1, m, sizeof *m, (off_t)(place * sizeof *m)) == (ssize_t)sizeof *m;
+	return d->pwrite(d->arg, f->fd - 1, m, sizeof *m, MARKS_AT + (off_t)(place * sizeof *m)) == (ssize_t)sizeof *m;
 }
 
 /* Suspects and free places; false: memory. */
@@ -44,7 +47,7 @@ static bool read_places(struct flight *f)
 		free(marks);
 		return false;
 	}
-	got = d->pread(d->arg, f->fd - 1, marks, FLIGHT_PLACES * sizeof *marks, 0);
+	got = d->pread(d->arg, f->fd - 1, marks, FLIGHT_PLACES * sizeof *marks, MARKS_AT);
 	for (uint32_t i = FLIGHT_PLACES; i-- > 0;) { /* low places are given first: the file stays small */
 		bool there = got > 0 && (size_t)got >= (i + 1) * sizeof *marks;
 		struct flight_suspect s = { .mark = marks[i] };
@@ -61,6 +64,32 @@ static bool read_places(struct flight *f)
 	return true;
 }
 
+/* Synced, and with it the file itself: what a power cut took would tell of the life before. */
+static bool put_head(struct flight *f, bool closed)
+{
+	const struct env_disk *d = &f->env->disk;
+	struct flight_head h = { FLIGHT_HEAD, closed, env_wall_ms(f->env) - env_mono_ms(f->env), f->blind_until, 0 };
+
+	return d->pwrite(d->arg, f->fd - 1, &h, sizeof h, 0) == (ssize_t)sizeof h && d->fsync(d->arg, f->fd - 1) == 0;
+}
+
+/* Were marks lost?  An empty file is a first start, or was removed: nothing is known, and nothing is said. */
+static void read_head(struct flight *f)
+{
+	const struct env_disk *d = &f->env->disk;
+	struct flight_head h = { 0 };
+	int64_t now = env_wall_ms(f->env), began = now - env_mono_ms(f->env);
+	ssize_t n = d->pread(d->arg, f->fd - 1, &h, sizeof h, 0);
+
+	if (n == 0)
+		return;
+	if (n != (ssize_t)sizeof h || h.magic != FLIGHT_HEAD)
+		h = (struct flight_head){ 0 };
+	f->blind_until = h.blind_until;
+	if (!h.closed && (began - h.began > FLIGHT_SAME_RUN || h.began - began > FLIGHT_SAME_RUN))
+		f->blind_until = now;
+}
+
 void flight_open(struct flight *f, const struct env *env, const char *spool_path)
 {
 	const struct env_disk *d = &env->disk;
@@ -75,7 +104,8 @@ void flight_open(struct flight *f, const struct env *env, const char *spool_path
 	if (fd == -1)
 		return;
 	f->fd = fd + 1;
-	if (!read_places(f)) {
+	read_head(f);
+	if (!put_head(f, false) || !read_places(f)) {
 		flight_close(f);
 		f->env = env;
 	}
@@ -83,8 +113,10 @@ void flight_open(struct flight *f, const struct env *env, const char *spool_path
 
 void flight_close(struct flight *f)
 {
-	if (f->fd)
+	if (f->fd) {
+		put_head(f, true); /* what is marked still is true, and is synced too */
 		f->env->disk.close(f->env->disk.arg, f->fd - 1);
+	}
 	free(f->free_places);
 	free(f->suspects);
 	memset(f, 0, sizeof *f);
@@ -114,10 +146,12 @@ void flight_clear(struct flight *f, uint32_t mark)
 	f->free_places[f->free_count++] = mark - 1;
 }
 
-bool flight_suspected(struct flight *f, uint64_t id, uint32_t slot)
+bool flight_suspected(struct flight *f, uint64_t id, uint32_t slot, int64_t due)
 {
 	struct flight_suspect key = { .mark = { id, slot, 0 } }, *hit;
 
+	if (f->blind_until && due <= f->blind_until)
+		return true;
 	if (f->suspect_count == 0)
 		return false;
 	hit = bsearch(&key, f->suspects, f->suspect_count, sizeof key, by_id);

@@ -61,6 +61,7 @@ class Session:
         self.sock.setblocking(False)
         self.buffer, self.out = b"", b""
         self.step, self.owed = "greeting", 1
+        self.pipelining, self.queue = False, []   # without it (RFC 2920) commands wait here for their turn
         load.selector.register(self.sock, selectors.EVENT_READ, self)
 
     def put(self, data):
@@ -81,10 +82,13 @@ class Session:
             line, self.buffer = self.buffer.split(b"\r\n", 1)
             if line[:1] not in b"23":
                 raise OSError(line.decode(errors="replace"))
+            self.pipelining = self.pipelining or line[4:].upper() == b"PIPELINING"
             if line[3:4] != b"-":
                 self.owed -= 1
                 if self.owed == 0:
                     self.next(at, line)
+                elif self.queue:
+                    self.put(self.queue.pop(0))
 
     def next(self, at, line):
         if self.step == "greeting":
@@ -100,7 +104,10 @@ class Session:
             self.serial += 1
             self.to = recipients(self.ident)
             self.step, self.owed = "head", 2 + len(self.to)
-            return self.put(b"".join([b"MAIL FROM:<%s>\r\n" % SENDER.encode(), *(b"RCPT TO:<%s>\r\n" % t.encode() for t in self.to), b"DATA\r\n"]))
+            self.queue = [b"MAIL FROM:<%s>\r\n" % SENDER.encode(), *(b"RCPT TO:<%s>\r\n" % t.encode() for t in self.to), b"DATA\r\n"]
+            if self.pipelining:
+                self.queue = [b"".join(self.queue)]
+            return self.put(self.queue.pop(0))
         if self.step == "head":
             body = body_of(self.rng, self.ident, LARGE_BYTES if self.rng.random() < self.load.large else self.rng.randrange(100, 6000))
             self.sha = digest(body)

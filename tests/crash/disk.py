@@ -10,13 +10,14 @@ import errno
 import fcntl
 import os
 import pathlib
+import random
 import struct
 import subprocess
 import time
 
 LOOP_CTL_GET_FREE, LOOP_CONFIGURE, LOOP_CLR_FD, BLKFLSBUF = 0x4C82, 0x4C0A, 0x4C01, 0x1261
 LO_FLAGS_AUTOCLEAR, LO_FLAGS_DIRECT_IO = 4, 16
-CLONE_NEWNS = 0x00020000
+CLONE_NEWNS, CLONE_NEWTIME = 0x00020000, 0x00000080
 MIB = 1 << 20
 JOURNAL_BYTES = 1200 * MIB  # of memory, for one recorded life
 
@@ -46,6 +47,18 @@ def private_mounts():
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
 
 
+def reboot():
+    """Processes that we start from now on live on a machine that came up again: their monotonic clock began at another instant
+    (a time namespace).  False: this kernel cannot do so."""
+    subprocess._USE_VFORK = subprocess._USE_POSIX_SPAWN = False   # a child in another time namespace must not share our memory
+    libc = ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6", use_errno=True)
+    if libc.unshare(CLONE_NEWTIME) != 0:
+        return False
+    up = random.randrange(1000, 10**8)
+    pathlib.Path("/proc/self/timens_offsets").write_text(f"monotonic {up} 0\nboottime {up} 0\n")
+    return True
+
+
 def missing(system):
     """Why there is no such disk on this machine; "" when there is."""
     if os.geteuid() != 0:
@@ -65,6 +78,7 @@ class Disk:
     def __init__(self, program, folder, system):
         self.system, self.folder = system, pathlib.Path(folder)
         self.size, self.sector = SYSTEMS[system]["size"], SYSTEMS[system]["sector"]
+        self.options = SYSTEMS[system]["options"]
         self.mounted, self.loop = False, None
         self.point = self.folder / "mnt"
         inner = self.folder / "fuse"
@@ -117,8 +131,7 @@ class Disk:
         subprocess.run([*SYSTEMS[self.system]["mkfs"], self.device], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
     def mount(self):
-        options = SYSTEMS[self.system]["options"]
-        r = subprocess.run(["mount", "-t", self.system, *(["-o", options] if options else []), self.device, str(self.point)],
+        r = subprocess.run(["mount", "-t", self.system, *(["-o", self.options] if self.options else []), self.device, str(self.point)],
                            stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if r.returncode != 0:
             raise MountFailed(r.stderr.strip())
@@ -138,6 +151,10 @@ class Disk:
             self.mounted = False
             raise OSError(f"{self.point} stays busy: {r.stderr.strip()}")
         self.mounted = False
+        self.flush()
+
+    def flush(self):
+        """The kernel forgets what it knows of the device's content."""
         fcntl.ioctl(self.loop, BLKFLSBUF)
 
     # ---- the journal ----
@@ -162,7 +179,7 @@ class Disk:
     def cut(self, n, keep="all", seed=1, lie=0):
         assert not self.mounted
         assert self.say(f"cut {n} {keep} {seed} {self.sector} {lie}") == "ok"
-        fcntl.ioctl(self.loop, BLKFLSBUF)
+        self.flush()
 
     def second(self):
         return int(self.say("second"))
@@ -170,7 +187,7 @@ class Disk:
     def again(self, n, keep="all", seed=1):
         assert not self.mounted
         assert self.say(f"again {n} {keep} {seed} {self.sector}") == "ok"
-        fcntl.ioctl(self.loop, BLKFLSBUF)
+        self.flush()
 
     def save(self, path):
         return self.say(f"save {path}") == "ok"

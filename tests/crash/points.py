@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import conftest
-from disk import MountFailed
+from disk import MountFailed, reboot
 from life import SEGMENT
 from verdict import After, Found, mailboxes
 
@@ -130,7 +130,7 @@ def daemon_point(life, promises, point, tally):
     short = {}
 
     def begin():
-        after.before = mailboxes(disk.point / "mail")
+        after.before, after.rebooted = mailboxes(disk.point / "mail"), reboot()
         damage(spool, twist, rng)
         if "again" in twist:
             short["daemon"], short["since"], short["written"] = some_time(life, rng)
@@ -170,5 +170,6 @@ def daemon_point(life, promises, point, tally):
         after.life(life.books.came(short["since"]), life.outcomes(short["daemon"]), maybe_of(short["daemon"]),
                    life.report_ids_of(short["daemon"]), until)
         tally["again"] += 1
+        reboot()
         faults = mounted(disk, finish)
     return faults

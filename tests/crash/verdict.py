@@ -190,6 +190,8 @@ class Promises:
         if count > 1:
             tally.double(now - before if before is not None else 0)
             tally["named" if queue_id in after.maybe else "unnamed"] += 1
+            if after.rebooted and queue_id not in after.maybe:
+                return "delivered again, and no maybe_duplicate names it"
             if before is not None and now - before > IN_FLIGHT_NS:
                 return f"delivered again {(now - before) // 10**6} ms after its delivery"
             if before is None and not after.crashed:
@@ -202,7 +204,7 @@ class After:
 
     def __init__(self):
         self.came, self.told, self.maybe, self.boxes, self.crashed = collections.defaultdict(list), {}, set(), {}, False
-        self.report_ids = {}
+        self.report_ids, self.rebooted = {}, False   # rebooted: the daemons could see that the machine was down
         self.before = {}   # the mailboxes as the cut left them
 
     def life(self, came, told, maybe, report_ids, until=None):

@@ -37,11 +37,11 @@ static void no_folder_is_no_fault(void **state)
 	flight_open(&f, &env_real, "/nonexistent");
 	assert_int_equal(flight_set(&f, 1, 0), 0);
 	flight_clear(&f, 0);
-	assert_false(flight_suspected(&f, 1, 0));
+	assert_false(flight_suspected(&f, 1, 0, 1));
 	flight_close(&f);
 	memset(&f, 0, sizeof f); /* never opened: as a queue under test has it */
 	assert_int_equal(flight_set(&f, 1, 0), 0);
-	assert_false(flight_suspected(&f, 1, 0));
+	assert_false(flight_suspected(&f, 1, 0, 1));
 }
 
 static void told_once_in_the_next_life(void **state)
@@ -55,15 +55,15 @@ static void told_once_in_the_next_life(void **state)
 	b = flight_set(&f, 7, 1);
 	assert_true(a && b && a != b);
 	flight_clear(&f, a);
-	assert_false(flight_suspected(&f, 7, 1)); /* this life's own marks are no suspicion */
+	assert_false(flight_suspected(&f, 7, 1, 1)); /* this life's own marks are no suspicion */
 	flight_close(&f);
 	flight_open(&f, &env_real, folder);
-	assert_false(flight_suspected(&f, 7, 0));
-	assert_true(flight_suspected(&f, 7, 1));
-	assert_false(flight_suspected(&f, 7, 1));
+	assert_false(flight_suspected(&f, 7, 0, 1));
+	assert_true(flight_suspected(&f, 7, 1, 1));
+	assert_false(flight_suspected(&f, 7, 1, 1));
 	flight_close(&f);
 	flight_open(&f, &env_real, folder); /* what was told is gone */
-	assert_false(flight_suspected(&f, 7, 1));
+	assert_false(flight_suspected(&f, 7, 1, 1));
 	flight_close(&f);
 }
 
@@ -78,14 +78,14 @@ static void kept_until_told(void **state)
 	assert_true(flight_set(&f, 8, 0) && flight_set(&f, 9, 3));
 	flight_close(&f);
 	flight_open(&f, &env_real, folder);
-	assert_true(flight_suspected(&f, 8, 0));
+	assert_true(flight_suspected(&f, 8, 0, 1));
 	mark = flight_set(&f, 10, 0); /* takes no place of what is still to be told */
 	assert_true(mark != 0);
 	flight_close(&f);
 	flight_open(&f, &env_real, folder);
-	assert_false(flight_suspected(&f, 8, 0));
-	assert_true(flight_suspected(&f, 9, 3));
-	assert_true(flight_suspected(&f, 10, 0));
+	assert_false(flight_suspected(&f, 8, 0, 1));
+	assert_true(flight_suspected(&f, 9, 3, 1));
+	assert_true(flight_suspected(&f, 10, 0, 1));
 	flight_close(&f);
 }
 
@@ -123,9 +123,74 @@ static void full_is_no_fault(void **state)
 	flight_close(&f);
 	flight_open(&f, &env_real, folder);
 	assert_int_equal(f.suspect_count, FLIGHT_PLACES);
-	assert_true(flight_suspected(&f, 99999, 0));
-	assert_true(flight_suspected(&f, 0, 0));
-	assert_false(flight_suspected(&f, FLIGHT_PLACES - 1, 0));
+	assert_true(flight_suspected(&f, 99999, 0, 1));
+	assert_true(flight_suspected(&f, 0, 0, 1));
+	assert_false(flight_suspected(&f, FLIGHT_PLACES - 1, 0, 1));
+	flight_close(&f);
+}
+
+static int64_t wall = 1000000, mono = 5000;
+
+static int64_t fake_wall(void *arg)
+{
+	(void)arg;
+	return wall;
+}
+
+static int64_t fake_mono(void *arg)
+{
+	(void)arg;
+	return mono;
+}
+
+/* As a machine that lost its power leaves it: not closed, and what was marked last is not there. */
+static void cut(struct flight *f)
+{
+	char path[sizeof folder + 16];
+
+	snprintf(path, sizeof path, "%s/inflight", folder);
+	f->env->disk.close(f->env->disk.arg, f->fd - 1);
+	f->fd = 0;
+	flight_close(f);
+	assert_int_equal(truncate(path, sizeof(struct flight_head)), 0);
+}
+
+static void all_that_was_due_is_suspected_after_a_power_cut(void **state)
+{
+	struct env env = env_real;
+	char path[sizeof folder + 16];
+	struct flight f;
+
+	(void)state;
+	snprintf(path, sizeof path, "%s/inflight", folder);
+	unlink(path); /* with the marks of the tests before */
+	env.wall_ms = fake_wall;
+	env.mono_ms = fake_mono;
+	flight_open(&f, &env, folder);
+	flight_close(&f); /* in order, and in whatever run before */
+	wall += 100000, mono = 7000;
+	flight_open(&f, &env, folder);
+	assert_false(flight_suspected(&f, 1, 0, wall)); /* closed in order: another run tells nothing */
+	assert_true(flight_set(&f, 1, 0) != 0);
+	wall += 50000, mono += 50000;
+	cut(&f);
+	flight_open(&f, &env, folder); /* the same run of the machine: only the process died, and the marks are true */
+	assert_false(flight_suspected(&f, 1, 0, wall));
+	cut(&f);
+	wall += 100000, mono = 9000; /* the machine came up again */
+	flight_open(&f, &env, folder);
+	assert_true(flight_suspected(&f, 1, 0, wall));
+	assert_true(flight_suspected(&f, 2, 7, wall - 99999));
+	assert_false(flight_suspected(&f, 1, 0, wall + 1)); /* came, or was put off, in this life */
+	cut(&f);
+	wall += 100000, mono = 9000; /* and again, before anything was settled */
+	flight_open(&f, &env, folder);
+	assert_true(flight_suspected(&f, 1, 0, wall - 150000));
+	flight_close(&f);
+	wall += 10, mono += 10;
+	flight_open(&f, &env, folder); /* what is due since then still was not tried */
+	assert_true(flight_suspected(&f, 1, 0, wall - 150000));
+	assert_false(flight_suspected(&f, 1, 0, wall));
 	flight_close(&f);
 }
 
@@ -137,6 +202,7 @@ int main(void)
 		cmocka_unit_test(kept_until_told),
 		cmocka_unit_test(not_kept_for_ever),
 		cmocka_unit_test(full_is_no_fault),
+		cmocka_unit_test(all_that_was_due_is_suspected_after_a_power_cut),
 	};
 
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);
