@@ -167,6 +167,7 @@ int main(int argc, char **argv)
 	o.path = argv[1];
 	o.segment_size = strtoull(argv[2], NULL, 10);
 	o.body_file_size = strtoull(argv[3], NULL, 10);
+	o.index = strcmp(argv[4], "lagging") == 0 ? SPOOL_INDEX_LAGGING : SPOOL_INDEX_STRICT;
 	arena_init(&l.arena, &alloc_libc, ARENA);
 	for (int i = 0; i < STARTS && result != 0; i++) {
 		memset(&r, 0, sizeof r);
