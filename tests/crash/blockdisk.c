@@ -40,6 +40,7 @@
 
 #define DISK_INODE 2
 #define REQUEST_MAX (1u << 20) /* of one write: what the kernel gives at once at most */
+#define SUPERBLOCK 4096u       /* the first unit is never torn finer: ext4 writes its superblock there, outside its journal */
 #define FOREVER 86400.0        /* names and attributes never change */
 
 enum kind { WRITE = 1, FLUSH };
@@ -153,11 +154,11 @@ static void put_some(const struct entry *e, const struct how *h, unsigned chance
 
 	if (strcmp(h->keep, "none") == 0)
 		return;
-	if (strcmp(h->keep, "all") == 0 || (strcmp(h->keep, "some") == 0 && roll() % 100 < chance)) {
+	if (strcmp(h->keep, "all") == 0 || ((strcmp(h->keep, "some") == 0 || e->at < SUPERBLOCK) && roll() % 100 < chance)) {
 		put(e->at, e->bytes, e->n);
 		return;
 	}
-	if (strcmp(h->keep, "torn") != 0)
+	if (strcmp(h->keep, "torn") != 0 || e->at < SUPERBLOCK)
 		return;
 	for (uint32_t at = 0; at < e->n; at += n) {
 		n = h->unit - (uint32_t)((e->at + at) % h->unit);
