@@ -234,11 +234,22 @@ static struct view path_of(struct view line)
 	return from <= to && to < line.n ? view_slice(line, from, to) : VIEW("");
 }
 
+/* What was accepted before a reload took the level away keeps it (design.md 1.3). */
+static bool still_owed(const struct visit *v, struct view sender)
+{
+	struct mail *m;
+	struct mail_rcpt *r;
+
+	if (!owed(v->hop) || v->hop->site != SITE_OWED || !v->from_node || !v->from_node->relaxed_at)
+		return owed(v->hop);
+	return ledger_address(sender, &m, &r) && m->told && m->told < v->from_node->relaxed_at;
+}
+
 static void mail_from(struct visit *v, struct view line)
 {
 	struct view path = path_of(line);
 
-	if (owed(v->hop) && (v->talk.tls != TALK_UP || v->hop->site == SITE_BADCERT))
+	if (still_owed(v, path) && (v->talk.tls != TALK_UP || v->hop->site == SITE_BADCERT))
 		law_broken("never in clear when TLS is owed", "%s: %.*s%s", sites[v->hop->site].domain, VIEW_ARGS(line),
 			   v->hop->site == SITE_BADCERT ? " (to a certificate that is none of its own)" : "");
 	if (v->has_from) {

@@ -23,9 +23,10 @@ struct link { struct duct *duct; struct part *a, *b; };
 
 struct part {
 	struct node *node;
+	struct part *older;          /* in node->old: of an earlier generation, on its way out */
 	struct role role;
 	struct env env;
-	bool running, drained, mute; /* mute: dead, and still on the stack */
+	bool running, draining, drained, mute; /* mute: dead, and still on the stack */
 	struct events *events;
 	struct buf log;              /* a line that is not whole yet */
 	uint32_t generation;
@@ -190,11 +191,17 @@ static void to_super(struct role *role, uint32_t type, struct view payload)
 	(void)payload;
 }
 
+static void retire(void *arg);
+
 static void drained(struct role *role)
 {
 	struct part *p = role->runner;
 
+	if (p->drained)
+		return;
 	p->drained = true;
+	if (p->draining)
+		happen_once(0, retire, p);
 }
 
 static void hand_listeners(struct node *n, struct part *p)
@@ -229,19 +236,38 @@ static void join(struct node *n, struct part *a, struct part *b, const char *wha
 	a->role.ops->channel(&a->role, b->role.kind, 0, b->generation, ends[0]);
 }
 
-static void connect_part(struct node *n, struct part *p)
+/* As super/topology.c: send and resolve go together by generation; an old receive still needs the others. */
+static bool belong_together(const struct part *a, const struct part *b)
+{
+	bool pair = a->role.kind == ROLE_SEND && b->role.kind == ROLE_RESOLVE;
+
+	if (!a->running || !b->running || a == b || (a->role.kind == ROLE_RECEIVE && b->role.kind == ROLE_KEYS))
+		return false; /* keys is called, not written to, in one process */
+	if ((a->draining && a->role.kind != ROLE_RECEIVE) || b->draining)
+		return false;
+	return !pair || a->generation == b->generation;
+}
+
+static void connect_two(struct node *n, struct part *p, struct part *o)
 {
 	for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) {
-		struct part *a = part_of(n, edges[i].from), *b = part_of(n, edges[i].to);
-		if (!a || !b || (a != p && b != p) || !a->running || !b->running || a == b)
-			continue;
-		if (a->role.kind == ROLE_RECEIVE && b->role.kind == ROLE_KEYS)
-			continue; /* keys is called, not written to, in one process */
-		join(n, a, b, role_name(a->role.kind));
+		if (edges[i].from == p->role.kind && edges[i].to == o->role.kind && belong_together(p, o))
+			join(n, p, o, role_name(p->role.kind));
+		if (edges[i].from == o->role.kind && edges[i].to == p->role.kind && belong_together(o, p))
+			join(n, o, p, role_name(o->role.kind));
 	}
 }
 
+static void connect_part(struct node *n, struct part *p)
+{
+	for (int i = 0; i < NODE_ROLES; i++)
+		connect_two(n, p, n->parts[i]);
+	for (struct part *o = n->old; o; o = o->older)
+		connect_two(n, p, o);
+}
+
 static void start_part(void *arg);
+static void go_on_with_reload(struct node *n);
 
 static void start_later(struct part *p)
 {
@@ -258,13 +284,13 @@ static void start_part(void *arg)
 	if (n->state != NODE_UP || p->running)
 		return;
 	world.running = n;
-	p->generation++;
-	p->drained = p->mute = false;
+	p->generation = n->generation;
+	p->drained = p->draining = p->mute = false;
 	p->env = n->env;
 	disk_env(n->disk, o->kind, &p->env.disk);
 	disk_off(n->disk, o->kind, false);
 	p->role = (struct role){
-		.kind = o->kind, .ops = o, .conf = n->conf, .env = &p->env, .events = p->events, .loop = n->loop, .generation = 1,
+		.kind = o->kind, .ops = o, .conf = n->conf, .env = &p->env, .events = p->events, .loop = n->loop, .generation = n->generation,
 		.single = true, .extra_fd = o->kind == ROLE_QUEUE ? dup(n->control) : -1, .to_super = to_super, .drained = drained, .runner = p,
 	};
 	say("%s starts %s", n->name, role_name(o->kind));
@@ -281,6 +307,7 @@ static void start_part(void *arg)
 	connect_part(n, p);
 	if (o->kind == ROLE_RECEIVE)
 		hand_listeners(n, p);
+	go_on_with_reload(n);
 }
 
 /* From this moment it does nothing that others see. */
@@ -295,10 +322,17 @@ static void cut_off(struct part *p)
 			duct_die(all->links[i].duct, all->links[i].b == p);
 }
 
-static void take_apart(struct part *p)
+static void forget_ducts(struct part *p)
 {
 	struct parts *all = &ducts[p->node->number];
 
+	for (unsigned i = 0; i < all->links_n; i++)
+		if (all->links[i].duct && (all->links[i].a == p || all->links[i].b == p))
+			all->links[i].duct = NULL; /* the duct lives until both ends have seen the end */
+}
+
+static void take_apart(struct part *p)
+{
 	if (!p->running)
 		return;
 	world.running = p->node;
@@ -307,9 +341,7 @@ static void take_apart(struct part *p)
 	net_kill(true);
 	p->role.ops->stop(&p->role);
 	net_kill(false);
-	for (unsigned i = 0; i < all->links_n; i++)
-		if (all->links[i].duct && (all->links[i].a == p || all->links[i].b == p))
-			all->links[i].duct = NULL; /* the duct lives until both ends have seen the end */
+	forget_ducts(p);
 }
 
 /* Its control socket says nothing any more, although the turn in which it died goes on. */
@@ -322,6 +354,10 @@ void node_crash_role(struct node *n, enum role_kind kind)
 {
 	struct part *p = part_of(n, kind);
 
+	if (n->old && n->old->role.kind == kind && n->old->running && rng_chance(&world.plan, 500)) { /* an old one dies: nobody starts it again */
+		p = n->old;
+		n->old = p->older;
+	}
 	if (n->state != NODE_UP || !p->running)
 		return;
 	world_fault(FAULT_ROLE_CRASH);
@@ -329,7 +365,10 @@ void node_crash_role(struct node *n, enum role_kind kind)
 	say("%s: %s crashes", n->name, role_name(kind));
 	ledger_crash(n, false);
 	take_apart(p);
-	start_later(p);
+	if (part_of(n, kind) == p)
+		start_later(p);
+	else
+		go_on_with_reload(n);
 }
 
 static void die(void *arg)
@@ -361,11 +400,111 @@ void node_crash(struct node *n, bool power)
 		take_apart(n->parts[i]);
 		happen_never(&n->parts[i]->again);
 	}
+	for (; n->old; n->old = n->old->older)
+		take_apart(n->old);
 	for (size_t i = 0; i < n->conf->listener_count; i++)
 		close(n->listeners[i]);
 	close(n->control);
 	if (power)
 		disk_cut(n->disk);
+}
+
+/* ---- reload: as super/reload.c ---- */
+
+static struct part *part_new(struct node *n, int i)
+{
+	struct part *p = calloc(1, sizeof *p);
+
+	if (!p)
+		abort();
+	p->node = n;
+	buf_init(&p->log, &alloc_libc, 1 << 20);
+	p->events = events_new(&n->env, role_name(kinds[i]), log_fd(p), EVENT_INFO, NULL);
+	p->role.ops = ops[i];
+	p->role.kind = kinds[i];
+	return p;
+}
+
+/* An old one that has finished: an orderly end. */
+static void retire(void *arg)
+{
+	struct part *p = arg;
+	struct node *n = p->node;
+	struct part **at = &n->old;
+
+	while (*at && *at != p)
+		at = &(*at)->older;
+	if (!*at || !p->running)
+		return;
+	*at = p->older;
+	say("%s: the old %s has finished", n->name, role_name(p->role.kind));
+	world.running = n;
+	p->running = false;
+	p->role.ops->stop(&p->role);
+	forget_ducts(p);
+	go_on_with_reload(n); /* its resolve may follow */
+}
+
+static bool old_send(struct node *n, uint32_t generation)
+{
+	for (struct part *o = n->old; o; o = o->older)
+		if (o->role.kind == ROLE_SEND && o->generation == generation)
+			return true;
+	return false;
+}
+
+/* When the new ones run, the old ones drain; resolve when its send has gone. */
+static void go_on_with_reload(struct node *n)
+{
+	for (int i = 0; i < NODE_ROLES; i++)
+		if (!n->parts[i]->running)
+			return;
+	for (struct part *o = n->old, *next; o; o = next) {
+		next = o->older;
+		if (o->draining || !o->running || (o->role.kind == ROLE_RESOLVE && old_send(n, o->generation)))
+			continue;
+		o->draining = true;
+		o->role.ops->drain(&o->role, 0);
+	}
+}
+
+void node_reload(struct node *n, const char *config)
+{
+	static const int renewed[] = { 1, 4, 5 }, kept[] = { 0, 2, 3 };
+	struct error e = { 0 };
+	struct conf *fresh;
+	char path[64];
+
+	if (n->state != NODE_UP || n->old)
+		return; /* one at a time, as super has it */
+	snprintf(path, sizeof path, "/sim/%s/postrider.conf", n->name);
+	if (conf_parse(&fresh, view_cstr(config), path, &e) == -1)
+		abort();
+	world_fault(FAULT_RELOAD);
+	n->generation++;
+	n->conf = fresh; /* the old one lives as long as the world */
+	say("%s is reloaded, generation %u", n->name, n->generation);
+	world.running = n;
+	for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
+		struct part *p = n->parts[kept[i]];
+		if (!p->running || !p->role.ops->reload)
+			continue;
+		p->role.generation = n->generation;
+		if (p->role.ops->reload(&p->role, fresh, NULL, &e) == -1)
+			law_broken("no role is at fault", "%s refuses a reload: %s", role_name(p->role.kind), e.text);
+		p->role.conf = fresh;
+	}
+	for (size_t i = 0; i < sizeof renewed / sizeof *renewed; i++) {
+		struct part *p = n->parts[renewed[i]];
+		n->parts[renewed[i]] = part_new(n, renewed[i]);
+		happen_never(&p->again); /* the new one is its restart */
+		if (p->running) {
+			p->older = n->old;
+			n->old = p;
+		}
+	}
+	for (size_t i = 0; i < sizeof renewed / sizeof *renewed; i++)
+		start_part(n->parts[renewed[i]]);
 }
 
 void node_start(struct node *n)
@@ -391,7 +530,7 @@ struct node *node_new(unsigned number, const char *name, const char *address, co
 
 	if (!n)
 		abort();
-	*n = (struct node){ .number = number, .name = name, .address = address, .state = NODE_DOWN };
+	*n = (struct node){ .number = number, .name = name, .address = address, .state = NODE_DOWN, .generation = 1 };
 	n->random.s = world.seed * 77 + number;
 	n->env = (struct env){ .wall_ms = wall, .mono_ms = mono, .random = dice, .arg = n };
 	n->disk = disk_new(n);
@@ -408,15 +547,8 @@ struct node *node_new(unsigned number, const char *name, const char *address, co
 	n->loop = loop_new(&n->env);
 	if (!n->loop)
 		abort();
-	for (int i = 0; i < NODE_ROLES; i++) {
-		n->parts[i] = calloc(1, sizeof *n->parts[i]);
-		if (!n->parts[i])
-			abort();
-		n->parts[i]->node = n;
-		buf_init(&n->parts[i]->log, &alloc_libc, 1 << 20);
-		n->parts[i]->events = events_new(&n->env, role_name(kinds[i]), log_fd(n->parts[i]), EVENT_INFO, NULL);
-		n->parts[i]->role.ops = ops[i];
-	}
+	for (int i = 0; i < NODE_ROLES; i++)
+		n->parts[i] = part_new(n, i);
 	return n;
 }
 

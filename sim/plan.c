@@ -22,7 +22,7 @@ const struct site_of sites[SITE_END] = {
 };
 
 struct profile {
-	unsigned hops, dns, disk, crash, power, clock, operator, full;
+	unsigned hops, dns, disk, crash, power, clock, operator, full, reload;
 	bool slow;
 };
 
@@ -58,6 +58,16 @@ static void settings(struct buf *b, const char *name, const char *address)
 	buf_addf(b, "relay { from = {\"10.0.0.0/16\"} }\n");
 }
 
+static void domains_of_a(struct buf *b, bool relaxed)
+{
+	buf_addf(b, "domain \"keep.test\" { deliver = \"maildir:/sim/a/mail/%%{user}\" }\ndomain \"sink.test\" { deliver = \"discard\" }\n"
+		 "domain \"plain.test\" { deliver = \"smtp://10.0.1.1:25\" tls = none }\ndomain \"may.test\" { deliver = \"smtp://10.0.1.2:25\" }\n"
+		 "domain \"owed.test\" { deliver = \"smtp://10.0.1.3:25\" tls = %s }\ndomain \"check.test\" { deliver = \"smtp://10.0.1.4:25\" tls = verify }\n"
+		 "domain \"bad.test\" { deliver = \"smtp://10.0.1.5:25\" tls = verify }\ndomain \"mx.test\" { deliver = \"mx\" }\n"
+		 "domain \"lmtp.test\" { deliver = \"lmtp://10.0.1.8:24\" }\ndomain \"via.test\" { deliver = \"smtp://10.0.0.2:25\" tls = encrypt }\n"
+		 "domain \"back.test\" { deliver = \"smtp://10.0.1.10:25\" }\n", relaxed ? "none" : "encrypt");
+}
+
 static void build_a(void)
 {
 	struct buf b;
@@ -66,17 +76,29 @@ static void build_a(void)
 
 	buf_init(&b, &alloc_libc, 1 << 16);
 	settings(&b, "a", "10.0.0.1");
-	buf_addf(&b, "domain \"keep.test\" { deliver = \"maildir:/sim/a/mail/%%{user}\" }\ndomain \"sink.test\" { deliver = \"discard\" }\n"
-		 "domain \"plain.test\" { deliver = \"smtp://10.0.1.1:25\" tls = none }\ndomain \"may.test\" { deliver = \"smtp://10.0.1.2:25\" }\n"
-		 "domain \"owed.test\" { deliver = \"smtp://10.0.1.3:25\" tls = encrypt }\ndomain \"check.test\" { deliver = \"smtp://10.0.1.4:25\" tls = verify }\n"
-		 "domain \"bad.test\" { deliver = \"smtp://10.0.1.5:25\" tls = verify }\ndomain \"mx.test\" { deliver = \"mx\" }\n"
-		 "domain \"lmtp.test\" { deliver = \"lmtp://10.0.1.8:24\" }\ndomain \"via.test\" { deliver = \"smtp://10.0.0.2:25\" tls = encrypt }\n"
-		 "domain \"back.test\" { deliver = \"smtp://10.0.1.10:25\" }\n");
+	domains_of_a(&b, false);
 	n = node_new(0, "a", "10.0.0.1", buf_view(&b).p);
 	for (int i = 0; i < 4; i++) {
 		snprintf(path, sizeof path, "/sim/a/mail/u%d", i);
 		disk_mkdir(n->disk, path);
 	}
+	buf_free(&b);
+}
+
+/* SIGHUP with another configuration: other limits, and once perhaps a lower TLS level, which old mail must not notice. */
+static void reload(void)
+{
+	struct node *a = world.nodes[0];
+	struct buf b;
+
+	if (a->state != NODE_UP || a->old)
+		return;
+	buf_init(&b, &alloc_libc, 1 << 16);
+	settings(&b, "a", "10.0.0.1");
+	if (!a->relaxed_at && rng_chance(&world.plan, 300))
+		a->relaxed_at = world.now;
+	domains_of_a(&b, a->relaxed_at != 0);
+	node_reload(a, buf_view(&b).p);
 	buf_free(&b);
 }
 
@@ -127,11 +149,12 @@ static void choose_profile(void)
 	profile.clock = rng_chance(r, 150) ? LEVEL() : 0;
 	profile.operator = rng_chance(r, 300) ? LEVEL() : 0;
 	profile.full = rng_chance(r, 100) ? LEVEL() : 0;
+	profile.reload = rng_chance(r, 250) ? LEVEL() / 2 : 0;
 	profile.slow = rng_chance(r, 500);
 #undef LEVEL
 	bad_until = rng_span(r, 60, 3000) * 1000;
-	lifetime = rng_chance(r, 700) ? rng_span(r, 3, 12) * HOUR : rng_span(r, 5, 40) * 60000;
-	bounce_lifetime = lifetime > bad_until + 4 * HOUR ? lifetime : bad_until + 4 * HOUR; /* also of other mail from <> */
+	lifetime = rng_chance(r, 700) ? rng_span(r, 1, 4) * HOUR : rng_span(r, 5, 40) * 60000;
+	bounce_lifetime = lifetime > bad_until + 2 * HOUR ? lifetime : bad_until + 2 * HOUR; /* also of other mail from <> */
 	window = (unsigned)rng_span(r, 1, 6);
 	ledger_set_lifetime(lifetime);
 	say("hops %u, dns %u, disk %u, crash %u, power %u, clock %u, slow %d, bad for %lld ms, lifetime %lld ms, window %u", profile.hops, profile.dns,
@@ -218,6 +241,8 @@ static void trouble(void *arg)
 	}
 	if (rng_chance(r, profile.operator))
 		operate();
+	if (rng_chance(r, profile.reload))
+		reload();
 	if (rng_chance(r, profile.full)) {
 		struct node *n = some_node();
 		world_fault(FAULT_DISK_FULL);

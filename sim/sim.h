@@ -171,7 +171,9 @@ struct node {
 	struct disk *disk;
 	struct loop *loop;
 	int64_t wall_offset, wall_forward; /* steps so far; those forward alone */
-	struct part *parts[NODE_ROLES];
+	struct part *parts[NODE_ROLES], *old; /* old: of an earlier generation, draining */
+	uint32_t generation;
+	int64_t relaxed_at;           /* a reload that owes no TLS to owed.test any more; 0: none */
 	struct spool *spool;          /* of the running queue; for spool_step */
 	bool spool_busy, disk_slow;
 	struct happening crash, spool_done;
@@ -184,6 +186,7 @@ void node_crash_role(struct node *, enum role_kind); /* it starts again a little
 void node_die_here(struct node *, enum role_kind);   /* the same from within a call of its own */
 bool node_queue_died(struct node *);
 void node_crash(struct node *, bool power);          /* all of them; power: the disk forgets */
+void node_reload(struct node *, const char *config);
 void node_control(struct node *, const char *line);  /* an operator's command */
 void node_step_clock(struct node *, int64_t ms);
 bool node_quiet(struct node *);                      /* nothing queued but what is held */
