@@ -341,8 +341,12 @@ static void rcpt_answered(struct client *c, unsigned i, int code, struct view li
 
 static void mail_answered(struct client *c, int code, struct view line)
 {
+	bool clear = c->to->tls_required && c->talk.tls != TALK_UP;
+
 	c->mail_ok = code == 250;
-	if (code >= 500 && c->trick == TRICK_NONE)
+	if (clear && c->mail_ok)
+		law_broken("never in clear when TLS is owed", "a listener that requires TLS took MAIL in clear");
+	if (code >= 500 && !clear && c->trick == TRICK_NONE)
 		law_broken("a fault of ours is a 4xx", "MAIL was answered %.*s", VIEW_ARGS(line));
 	if (c->pipelining)
 		return;
@@ -504,7 +508,7 @@ void client_begin(const struct client_plan *p)
 	c->trick = world.faults && p->trick ? (enum trick)p->trick : TRICK_NONE;
 	c->left = p->mails;
 	c->cut_at = UINT64_MAX;
-	c->tls_wanted = c->trick == TRICK_INJECT || c->trick == TRICK_TLS || rng_chance(&world.peers, 500);
+	c->tls_wanted = c->trick == TRICK_INJECT || c->trick == TRICK_TLS || rng_chance(&world.peers, p->to->tls_required ? 900 : 500);
 	if (c->trick == TRICK_CLOSE || c->trick == TRICK_RESET || c->trick == TRICK_STALL)
 		c->cut_at = rng_below(&world.peers, rng_chance(&world.peers, 600) ? 700 : 20000);
 	c->next = clients;

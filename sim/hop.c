@@ -168,13 +168,18 @@ static void whole(struct visit *v)
 
 static void check_window(struct visit *v)
 {
-	unsigned n = 0;
+	unsigned n = 0, all = 0;
 
 	for (struct hop *h = hops; h; h = h->next)
 		for (struct visit *o = h->visits; o; o = o->next)
-			n += h->site == v->hop->site && o->rcpts_n > 0 && o->from_node == v->from_node && sock_wanted(o->talk.s);
+			if (o->rcpts_n > 0 && o->from_node == v->from_node && sock_wanted(o->talk.s)) {
+				all++;
+				n += h->site == v->hop->site;
+			}
 	if (world.broken == BREAK_WINDOW)
 		n *= 4;
+	if (v->from_node && all > v->from_node->deliveries)
+		law_broken("limits of destinations are kept", "%u deliveries at once, %u are allowed", all, v->from_node->deliveries);
 	if (v->from_node && n > v->hop->window)
 		law_broken("limits of destinations are kept", "%u deliveries at once to %s, %u are allowed", n, sites[v->hop->site].domain,
 			   v->hop->window);

@@ -281,7 +281,7 @@ static void start_part(void *arg)
 	struct error e = { 0 };
 	const struct role_ops *o = p->role.ops;
 
-	if (n->state != NODE_UP || p->running)
+	if (n->state != NODE_UP || n->stopping || p->running)
 		return;
 	world.running = n;
 	p->generation = n->generation;
@@ -396,6 +396,7 @@ void node_crash(struct node *n, bool power)
 	n->crashes++;
 	ledger_crash(n, power);
 	n->state = NODE_DOWN;
+	n->stopping = false;
 	for (int i = NODE_ROLES - 1; i >= 0; i--) {
 		take_apart(n->parts[i]);
 		happen_never(&n->parts[i]->again);
@@ -475,7 +476,7 @@ void node_reload(struct node *n, const char *config)
 	struct conf *fresh;
 	char path[64];
 
-	if (n->state != NODE_UP || n->old)
+	if (n->state != NODE_UP || n->stopping || n->old)
 		return; /* one at a time, as super has it */
 	snprintf(path, sizeof path, "/sim/%s/postrider.conf", n->name);
 	if (conf_parse(&fresh, view_cstr(config), path, &e) == -1)
@@ -520,6 +521,61 @@ void node_start(struct node *n)
 		n->listeners[i] = sock_listen(n->conf->listeners[i].set.address.items[0], n);
 	for (int i = 0; i < NODE_ROLES; i++)
 		start_part(n->parts[i]);
+}
+
+/* ---- the orderly end: as super/stop.c ---- */
+
+static void all_stop(void *arg)
+{
+	struct node *n = arg;
+
+	if (n->state != NODE_UP || !n->stopping)
+		return;
+	say("%s stops", n->name);
+	world.running = n;
+	ledger_crash(n, false); /* what was under way is cut here */
+	n->state = NODE_DOWN;
+	n->stopping = false;
+	for (int i = NODE_ROLES - 1; i >= 0; i--) {
+		struct part *p = n->parts[i];
+		happen_never(&p->again);
+		if (!p->running)
+			continue;
+		p->running = false;
+		p->role.ops->stop(&p->role);
+		forget_ducts(p);
+	}
+	for (; n->old; n->old = n->old->older)
+		take_apart(n->old);
+	for (size_t i = 0; i < n->conf->listener_count; i++)
+		close(n->listeners[i]);
+	close(n->control);
+}
+
+static void queue_stops(void *arg)
+{
+	struct node *n = arg;
+	struct part *p = part_of(n, ROLE_QUEUE);
+
+	if (n->state != NODE_UP || !n->stopping)
+		return;
+	if (p->running)
+		p->role.ops->drain(&p->role, 3000);
+	happen_once(3000, all_stop, n);
+}
+
+void node_stop(struct node *n)
+{
+	struct part *p = part_of(n, ROLE_RECEIVE);
+
+	if (n->state != NODE_UP || n->stopping)
+		return;
+	say("%s is told to stop", n->name);
+	world_fault(FAULT_STOP);
+	n->stopping = true;
+	if (p->running)
+		p->role.ops->drain(&p->role, 3500);
+	happen_once(4000, queue_stops, n);
 }
 
 struct node *node_new(unsigned number, const char *name, const char *address, const char *config)

@@ -38,8 +38,10 @@ static void add_hop(enum site site, const char *address)
 	all_hops[hops_n++] = hop_new(site, address, window);
 }
 
+struct choice { unsigned deliveries; bool required; }; /* what the oracle must know of a configuration */
+
 /* Each roll is a statement of its own: the order of arguments is the compiler's. */
-static void settings(struct buf *b, const char *name, const char *address)
+static struct choice settings(struct buf *b, const char *name, const char *address, bool required)
 {
 	struct rng *r = &world.plan;
 	unsigned retry_min = (unsigned)rng_span(r, 10, 120), retry_max = (unsigned)rng_span(r, 3, 20);
@@ -53,9 +55,17 @@ static void settings(struct buf *b, const char *name, const char *address)
 	buf_addf(b, "destination_window = %u\ndeliveries = %u\nconnection_idle = \"%us\"\nconnection_messages = %u\nconnect_timeout = \"20s\"\n", window,
 		 deliveries, idle, messages);
 	buf_addf(b, "certificate \"default\" { chain = \"/sim/c\" key = \"/sim/k\" }\n");
-	buf_addf(b, "listener \"mx\" { address = {\"%s:25\"} tls = starttls command_timeout = \"%us\" data_timeout = \"%us\" greeting_delay = \"%us\" }\n",
-		 address, command, data, greeting);
+	buf_addf(b, "listener \"mx\" { address = {\"%s:25\"} tls = %s command_timeout = \"%us\" data_timeout = \"%us\" greeting_delay = \"%us\" }\n",
+		 address, required ? "required" : "starttls", command, data, greeting);
 	buf_addf(b, "relay { from = {\"10.0.0.0/16\"} }\n");
+	return (struct choice){ deliveries, required };
+}
+
+static void note_choice(struct node *n, struct choice c)
+{
+	n->tls_required = c.required;
+	if (c.deliveries > n->deliveries)
+		n->deliveries = c.deliveries;
 }
 
 static void domains_of_a(struct buf *b, bool relaxed)
@@ -72,12 +82,14 @@ static void build_a(void)
 {
 	struct buf b;
 	struct node *n;
+	struct choice c;
 	char path[64];
 
 	buf_init(&b, &alloc_libc, 1 << 16);
-	settings(&b, "a", "10.0.0.1");
+	c = settings(&b, "a", "10.0.0.1", rng_chance(&world.plan, 200));
 	domains_of_a(&b, false);
 	n = node_new(0, "a", "10.0.0.1", buf_view(&b).p);
+	note_choice(n, c);
 	for (int i = 0; i < 4; i++) {
 		snprintf(path, sizeof path, "/sim/a/mail/u%d", i);
 		disk_mkdir(n->disk, path);
@@ -94,7 +106,7 @@ static void reload(void)
 	if (a->state != NODE_UP || a->old)
 		return;
 	buf_init(&b, &alloc_libc, 1 << 16);
-	settings(&b, "a", "10.0.0.1");
+	note_choice(a, settings(&b, "a", "10.0.0.1", a->tls_required));
 	if (!a->relaxed_at && rng_chance(&world.plan, 300))
 		a->relaxed_at = world.now;
 	domains_of_a(&b, a->relaxed_at != 0);
@@ -105,11 +117,12 @@ static void reload(void)
 static void build_b(void)
 {
 	struct buf b;
+	struct choice c;
 
 	buf_init(&b, &alloc_libc, 1 << 16);
-	settings(&b, "b", "10.0.0.2");
+	c = settings(&b, "b", "10.0.0.2", false);
 	buf_addf(&b, "domain \"via.test\" { deliver = \"smtp://10.0.1.9:25\" }\ndomain \"back.test\" { deliver = \"smtp://10.0.1.10:25\" }\n");
-	node_new(1, "b", "10.0.0.2", buf_view(&b).p);
+	note_choice(node_new(1, "b", "10.0.0.2", buf_view(&b).p), c);
 	buf_free(&b);
 }
 
@@ -170,7 +183,12 @@ static struct node *some_node(void)
 
 static void start_again(void *arg)
 {
-	node_start(arg);
+	struct node *n = arg;
+
+	if (n->stopping) /* first it ends */
+		happen_once(10000, start_again, n);
+	else
+		node_start(n);
 }
 
 static void crash_something(void)
@@ -192,7 +210,10 @@ static void cut_power(void)
 
 	if (n->state != NODE_UP)
 		return;
-	node_crash(n, rng_chance(&world.plan, 700));
+	if (rng_chance(&world.plan, 200))
+		node_stop(n);
+	else
+		node_crash(n, rng_chance(&world.plan, 700));
 	happen_once(rng_span(&world.plan, 500, 60000), start_again, n);
 }
 

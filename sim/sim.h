@@ -165,6 +165,9 @@ struct node {
 	unsigned number;
 	const char *name, *address;
 	enum node_state state;
+	bool stopping;                /* orderly */
+	bool tls_required;            /* of its listener */
+	unsigned deliveries;          /* the setting, the largest it ever had */
 	struct conf *conf;
 	struct env env;
 	struct rng random;
@@ -186,6 +189,7 @@ void node_crash_role(struct node *, enum role_kind); /* it starts again a little
 void node_die_here(struct node *, enum role_kind);   /* the same from within a call of its own */
 bool node_queue_died(struct node *);
 void node_crash(struct node *, bool power);          /* all of them; power: the disk forgets */
+void node_stop(struct node *);                       /* drained, then stopped: some seconds */
 void node_reload(struct node *, const char *config);
 void node_control(struct node *, const char *line);  /* an operator's command */
 void node_step_clock(struct node *, int64_t ms);
