@@ -23,6 +23,7 @@ enum delivery_stage {
 struct delivery_result {
 	uint8_t kind;
 	bool expired;
+	bool told; /* to the log, as it is now */
 	struct queue_last last;
 };
 
@@ -49,7 +50,7 @@ struct delivery {
 	/* the outcome */
 	struct delivery_result *results; /* one for each recipient of env, kind 0: not tried */
 	struct view tls;
-	bool dsn, maybe, put_off, lost, told;
+	bool dsn, maybe, put_off, lost;
 	bool warn;             /* the delay warning is owed now */
 	int64_t due;           /* of what remains */
 	struct bounce *bounce; /* reports being made */

@@ -93,12 +93,12 @@ static void tell(struct delivery *d)
 {
 	uint32_t i;
 
-	if (d->told)
-		return;
-	d->told = true;
 	for (i = 0; i < d->env.n; i++) {
-		const struct delivery_result *r = &d->results[i];
+		struct delivery_result *r = &d->results[i];
 
+		if (r->told) /* the spool refused it, and it is tried again */
+			continue;
+		r->told = true;
 		if (r->expired) {
 			EMIT(d->q->events, EXPIRED, F_ID("id", d->e.id), F_ID("session", d->env.session),
 			     F_VIEW("from", d->env.sender), F_VIEW("to", d->env.rcpts[i].address),
@@ -261,6 +261,7 @@ static void settle(struct delivery *d)
 		if (d->results[i].kind == WIRE_DEFERRED && now >= d->e.expires && !d->lost) {
 			d->results[i].kind = WIRE_FAILED;
 			d->results[i].expired = true;
+			d->results[i].told = false; /* it was told as deferred, if a full disk made it wait until now */
 		}
 	d->warn = warn && !d->env.warned && now - d->e.created >= warn;
 	d->due = next_due(d);
@@ -347,10 +348,10 @@ void outcome_discard(struct delivery *d)
 	uint32_t i;
 
 	tell_discarded(d, d->env.rcpts[0].address, d->chosen_n, "configured");
-	d->told = true;
 	for (i = 0; i < d->env.n; i++)
 		if (d->chosen[i]) {
 			d->results[i].kind = WIRE_DELIVERED;
+			d->results[i].told = true;
 			d->env.rcpts[i].notify = 0; /* nothing was delivered: nothing is said */
 		}
 	settle(d);
