@@ -153,6 +153,23 @@ void __wrap_spool_close(struct spool *s)
 
 /* ---- the log ---- */
 
+static bool has_words(struct view line, struct view words)
+{
+	for (size_t i = 0; i + words.n <= line.n; i++)
+		if (memcmp(line.p + i, words.p, words.n) == 0)
+			return true;
+	return false;
+}
+
+/* In a process of its own `queue` ends where its index is damaged, and is started anew on one that is built. */
+static void ends_itself(void *arg)
+{
+	struct part *p = arg;
+
+	if (p->running)
+		node_crash_role(p->node, ROLE_QUEUE);
+}
+
 void node_log(struct part *p, struct view octets)
 {
 	struct view v;
@@ -170,6 +187,8 @@ void node_log(struct part *p, struct view octets)
 		line = view_slice(v, 0, end);
 		say("%s %.*s", p->node->name, VIEW_ARGS(line));
 		ledger_log(p->node, line);
+		if (p->role.kind == ROLE_QUEUE && has_words(line, VIEW("what=index status=damaged")))
+			happen_once(0, ends_itself, p);
 		buf_take(&p->log, end + 1);
 	}
 }
