@@ -110,7 +110,12 @@ class Root(mta.PostfixRoot):
 
     def __init__(self, folder, peer):
         super().__init__(folder)
-        self.peer = peer
+        self.peer, self.process = peer, None
+
+    def close(self):
+        if self.process:
+            self.stop_peer()
+        super().close()
 
     def _install(self):
         install = self.inside("apt-get", "-o", "Dpkg::Options::=--force-unsafe-io", "-o", "Dpkg::Options::=--force-confnew", "install", "-y", "-qq",
@@ -158,6 +163,7 @@ class Root(mta.PostfixRoot):
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
+        self.process = None
         self.log_file.close()
 
     # ---- the queue on the recorded disk ----
