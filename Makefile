@@ -99,6 +99,10 @@ bench-scale: deps all ## how costs grow with cores, size, sessions and backlog: 
 bench-smoke: deps all ## instructions a message against the committed baseline (a minute; bench/smoke --set-baseline)
 	$(PYTHON) bench/smoke --build $(BUILD)
 
+SOAK_SECONDS ?= 600
+soak: deps all ## mail through Postfix, two Postriders and Dovecot, with kills, reloads, certificates and full disks (as root; SOAK_SECONDS=600)
+	$(PYTHON) tests/soak/run --build $(BUILD) --seconds $(SOAK_SECONDS)
+
 attacks: deps all ## attacks on resources: slow, endless and too many peers, compromised roles (minutes)
 	$(PYTHON) tests/attacks/run --build $(BUILD)
 
@@ -119,4 +123,4 @@ install: all ## as meson install (DESTDIR, prefix by `meson configure`)
 clean: ## remove the build folders
 	rm -rf $(BUILD) $(SAN) $(FUZZ) $(COV) $(AFLFUZZ)
 
-.PHONY: all help deps demo sim test test-unit test-integration test-corpora fuzz attacks crash metamorphic coverage controls bench bench-where bench-scale bench-smoke run docs install clean
+.PHONY: all help deps demo sim test test-unit test-integration test-corpora fuzz soak attacks crash metamorphic coverage controls bench bench-where bench-scale bench-smoke run docs install clean

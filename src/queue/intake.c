@@ -534,6 +534,8 @@ void intake_tell_pressure(struct queue *q)
 	if (level == q->pressure_told)
 		return;
 	q->pressure_told = level;
+	if (level && level != WIRE_PRESSURE_SICK && !q->space.place)
+		loop_timer_set(&q->space, loop_now(q->loop) + QUEUE_SPACE_MS);
 	m.level = (uint8_t)level;
 	for (p = q->intake; p; p = p->next)
 		if (p->channel)

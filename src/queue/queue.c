@@ -55,6 +55,18 @@ static void woken(void *arg)
 	look_for_damage(q);
 }
 
+static void look_at_space(void *arg)
+{
+	struct queue *q = arg;
+
+	if (!q->spool || q->stopping)
+		return;
+	spool_look_at_space(q->spool);
+	queue_pump_soon(q); /* stepped: the writer turns there; else its last look is told, and this one's by the next */
+	if (q->pressure_told)
+		loop_timer_set(&q->space, loop_now(q->loop) + QUEUE_SPACE_MS);
+}
+
 static void spool_wakes(void *arg)
 {
 	struct queue *q = arg;
@@ -154,6 +166,7 @@ static void stop(struct role *r)
 	counters_free(&q->counters);
 	flight_close(&q->flight);
 	loop_later_cancel(q->loop, &q->pump);
+	loop_timer_stop(&q->space);
 	loop_timer_stop(&q->late);
 	loop_timer_stop(&q->drain_timer);
 	if (q->wake.impl)
@@ -183,6 +196,7 @@ struct queue *queue_make(struct role *r, struct error *e)
 	q->pump.run = pump;
 	q->pump.arg = q;
 	loop_timer_init(&q->late, q->loop, pump, q);
+	loop_timer_init(&q->space, q->loop, look_at_space, q);
 	r->state = q;
 	q->stepped = r->single;
 	if (!q->stepped &&

@@ -104,6 +104,7 @@ struct queue {
 	struct loop_wake wake;
 	struct flight flight;
 	struct loop_later pump;
+	struct loop_timer space;         /* under pressure: is it over? */
 	struct loop_timer late;          /* outcomes that ride in the next commit, or in this one */
 	bool late_set;
 	bool damage_told;   /* the spool's index is damaged: we are on our way out */
@@ -132,6 +133,8 @@ struct queue {
 	struct loop_timer drain_timer;
 };
 
+/* Under pressure receive takes nothing in, and so nothing else would make the writer look at the disk again. */
+#define QUEUE_SPACE_MS 1000
 /* Something was asked of the spool: hand it over at the end of this turn. */
 void queue_pump_soon(struct queue *);
 /* An outcome waits for the next commit, which other work usually brings; on its own it waits QUEUE_LATE_MS.  So the

@@ -254,6 +254,14 @@ void spool_kick(struct spool *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
+void spool_look_at_space(struct spool *s)
+{
+	pthread_mutex_lock(&s->lock);
+	s->lanes[LANE_WRITER].more = true; /* lost when the writer is in mid-turn: then it has just looked */
+	pthread_cond_signal(&s->lanes[LANE_WRITER].ready);
+	pthread_mutex_unlock(&s->lock);
+}
+
 void spool_dispatch(struct spool *s)
 {
 	struct job_list answers;

@@ -144,6 +144,8 @@ void spool_get_stats(struct spool *, struct spool_stats *);
 /* The index was found damaged: the spool is sick, and whoever closes and opens it again has it made anew. */
 bool spool_damaged(struct spool *);
 unsigned spool_pressure(struct spool *); /* 0..100; receive slows down above 80 */
+/* Has the writer look at the disk's space although nothing comes in: who refuses all for want of it must learn that it is back. */
+void spool_look_at_space(struct spool *);
 
 /* ---- turning the crank ---- */
 void spool_kick(struct spool *);     /* end of a loop turn: hand what was queued to the writer */

@@ -495,5 +495,5 @@ def turned_away_and_kept_open(scene, size):
     return told(f)
 
 
-CASES = [f for f in list(globals().values()) if callable(f) and hasattr(f, "bound")]
+CASES = [f for f in list(globals().values()) if callable(f) and hasattr(f, "bound") and f.__module__ == __name__]
 __all__ = ["CASES", "Attacker", "case", "flood"]

@@ -188,4 +188,4 @@ def questions_to_the_dns_without_end(scene, size):
     return f"{sent * 1000} questions"
 
 
-CASES = [f for f in list(globals().values()) if callable(f) and hasattr(f, "bound")]
+CASES = [f for f in list(globals().values()) if callable(f) and hasattr(f, "bound") and f.__module__ == __name__]

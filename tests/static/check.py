@@ -9,6 +9,7 @@
   enums       an enum that starts by itself starts at 1; 0 is for a name that means "none", for sets of bits, and where a
               comment on the line says why zero
   generated   committed pages are those that the tables give now (asked of the programs in BUILD/gen; nothing without)
+  limits      docs/limits.md names every setting with a range and every constant that is a limit by its name, each with its value
   python      tests and tools compile
 
 Usage: check.py [--build DIR] [--selftest].  --selftest feeds each rule a file that breaks it: a rule that finds nothing
@@ -178,6 +179,60 @@ class House:
         end = whole.find("\n", whole.find("= 0", m.start()))
         return len(bits) >= 2 or "zero" in whole[m.start():end]
 
+    # ---- docs/limits.md ----
+
+    @staticmethod
+    def number(text):
+        """The value of a page's cell or of a #define; None when it is no plain number."""
+        text = re.sub(r"\bUINT64_C\((\d+)\)", r"\1", text.replace(",", ""))
+        for unit, factor in ((" KiB", "*1024"), (" MiB", "*1048576"), (" GiB", "*1073741824"), (" ms", "")):
+            text = text.replace(unit, factor)
+        text = re.sub(r"(?<=\d)[uUlL]+\b", "", text)
+        if not re.fullmatch(r"[-+*/() \d<>xXa-fA-F]+", text):
+            return None
+        try:
+            return int(eval(text, {}))
+        except (SyntaxError, TypeError, NameError):
+            return None
+
+    def limits(self):
+        page, table = self.root / "docs/limits.md", self.root / "spec/config.def"
+        if not page.exists():
+            if table.exists():
+                self.failures.append("docs/limits.md: missing")
+            return
+        rows = {}
+        for n, line in enumerate(page.read_text().splitlines(), 1):
+            cells = [c.strip() for c in line.strip("|").split("|")]
+            m = re.fullmatch(r"`(\w+)`", cells[0]) if line.startswith("| `") else None
+            if m and len(cells) >= 4:
+                rows[m.group(1), cells[2].strip("`")] = (n, cells)
+        self.limit_settings(page, table.read_text() if table.exists() else "", rows)
+        self.limit_constants(page, rows)
+
+    def limit_settings(self, page, text, rows):
+        by_name = {cells[0].strip("`"): (n, cells) for (n, cells) in rows.values() if len(cells) == 6}
+        for name, least, most in re.findall(r'^RANGE\(\w+, (\w+), "([^"]*)", "([^"]*)"\)', text, re.M):
+            default = re.search(rf"^SETTING\(\w+,\s*{name},\s*\w+,\s*\"?([^\",]*)\"?,", text, re.M).group(1)
+            n, cells = by_name.get(name, (0, None))
+            if not cells:
+                self.bad(page, 1, f"the setting {name} is not there")
+            elif cells[2] != default or cells[3] != f"{least} to {most}":
+                self.bad(page, n, f"{name} is {default}, {least} to {most}")
+
+    def limit_constants(self, page, rows):
+        known = {key: row for key, row in rows.items() if len(row[1]) == 4}
+        for path in self.c_files("src"):
+            where = str(path.relative_to(self.root / "src"))
+            for name, value in re.findall(r"^#define ([A-Z][A-Z0-9_]+)[ \t]+([^/\n]+?)[ \t]*(?:/\*.*)?$", path.read_text(), re.M):
+                value, (n, cells) = self.number(value), known.pop((name, where), (0, None))
+                if cells and self.number(cells[1]) != value:
+                    self.bad(page, n, f"{name} in src/{where} is {value}")
+                elif not cells and value is not None and re.search(r"_(MAX|MOST|MS|LIMIT|TRIES|HIGH|WINDOW)$", name):
+                    self.bad(page, 1, f"{name} of src/{where} ({value}) is not there")
+        for (name, where), (n, _) in known.items():
+            self.bad(page, n, f"src/{where} has no {name}")
+
     def python(self):
         for path in sorted(self.root.rglob("*.py")):
             if any(part.startswith((".", "build")) for part in path.relative_to(self.root).parts):
@@ -198,7 +253,7 @@ class House:
                 self.failures.append(f"gen/{name}: stale pages: {(r.stdout + r.stderr).strip()[:500]}")
 
 
-RULES = ["arrows", "headers", "banned", "opening", "lines", "enums", "python"]
+RULES = ["arrows", "headers", "banned", "opening", "lines", "enums", "limits", "python"]
 
 # What each rule must find: {file: text} and a word of the complaint.
 SEEDED = [
@@ -215,6 +270,10 @@ SEEDED = [
     ("lines", {"src/base/x.c": "/* x.c - x */\n" + "\n" * 1001}, "too many"),
     ("enums", {"src/base/x.h": "/* x.h - x */\nenum x { A, B };\n"}, "start at 1"),
     ("enums", {"src/base/x.h": "/* x.h - x */\nenum x { A_FIRST = 0, B };\n"}, "never legal"),
+    ("limits", {"docs/limits.md": "# Limits\n| `X_MAX` | 4 KiB | `base/x.c` | why |\n", "src/base/x.c": "/* x.c - x */\n#define X_MAX (8u * 1024)\n"}, "is 8192"),
+    ("limits", {"docs/limits.md": "# Limits\n", "src/base/x.c": "/* x.c - x */\n#define X_MAX 8 /* why */\n"}, "is not there"),
+    ("limits", {"docs/limits.md": "# Limits\n| `X_MAX` | 8 | `base/x.c` | why |\n", "src/base/x.c": "/* x.c - x */\n"}, "has no X_MAX"),
+    ("limits", {"docs/limits.md": "| `n` | global | 5 | 1 to 9 | x | y |\n", "spec/config.def": 'SETTING(GLOBAL, n, COUNT, "6", "", "")\nRANGE(GLOBAL, n, "1", "9")\n'}, "n is 6"),
     ("python", {"tests/x.py": "def f(:\n"}, "syntax"),
 ]
 # What no rule may complain of.

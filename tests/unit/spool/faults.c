@@ -511,6 +511,11 @@ static void full_and_back(void **state)
 	assert_int_equal(kit_settle(&k, a.id, 0, NULL).status, SPOOL_OK); /* outcomes always find room */
 	free_now = INT64_MAX;
 	usleep(120000);
+	spool_step(k.spool);
+	assert_int_equal(spool_pressure(k.spool), 100); /* nothing came, nobody looked */
+	spool_look_at_space(k.spool);
+	spool_step(k.spool);
+	assert_int_equal(spool_pressure(k.spool), 0);
 	assert_int_equal(kit_accept(&k, "after", "d", 1, false).status, SPOOL_OK);
 	assert_int_equal(kit_accept(&k, big, "d", 1, false).status, SPOOL_OK);
 	assert_int_equal(kit_count(&k), 2);
