@@ -16,8 +16,6 @@
 #define DUCTS_MAX 64
 #define RESTART_MS 100 /* SUPER_RESTART_MIN_MS; it doubles in life, which only makes crashes rarer */
 #define EPOCH 1767225600000 /* 2026-01-01: what the wall clock says when the world begins */
-#define SEGMENT (128u * 1024)
-#define BODY_FILE (24u * 1024)
 
 struct link { struct duct *duct; struct part *a, *b; };
 
@@ -83,37 +81,7 @@ struct view __wrap_handoff_get(const struct handoff *h, const char *kind, const 
 	return strcmp(kind, "chain") == 0 || strcmp(kind, "trust") == 0 ? VIEW("simulated") : view_of(NULL, 0);
 }
 
-/* ---- the spool: small segments, and a disk that takes its time ---- */
-
-int __real_spool_open(struct spool **, const struct spool_options *, struct spool_recovery *, struct error *);
-int __wrap_spool_open(struct spool **, const struct spool_options *, struct spool_recovery *, struct error *);
-int __wrap_spool_open(struct spool **out, const struct spool_options *o, struct spool_recovery *found, struct error *e)
-{
-	struct spool_options small = *o;
-	int r;
-
-	small.segment_size = SEGMENT;
-	small.body_file_size = BODY_FILE;
-	r = __real_spool_open(out, &small, found, e);
-	if (r == 0 && world.running)
-		world.running->spool = *out;
-	return r;
-}
-
-bool __real_spool_step(struct spool *);
-
-static void spool_goes_on(void *arg)
-{
-	struct node *n = arg;
-
-	n->spool_busy = false;
-	if (!n->spool)
-		return;
-	world.running = n;
-	while (__real_spool_step(n->spool)) /* its completions ask for the pump */
-		;
-	spool_wake_after(n);
-}
+/* ---- the spool's completions (slow.c) ---- */
 
 void spool_wake_after(struct node *n)
 {
@@ -121,34 +89,6 @@ void spool_wake_after(struct node *n)
 
 	if (p->running)
 		queue_pump_soon(p->role.state);
-}
-
-bool __wrap_spool_step(struct spool *);
-bool __wrap_spool_step(struct spool *s)
-{
-	struct node *n = world.running;
-
-	if (!n || n->spool != s || !n->disk_slow || !world.faults)
-		return __real_spool_step(s);
-	if (!n->spool_busy && rng_chance(&world.disk, 700)) {
-		n->spool_busy = true;
-		world_fault(FAULT_DISK_SLOW);
-		happen_in(&n->spool_done, rng_span(&world.disk, 1, rng_chance(&world.disk, 50) ? 5000 : 40), spool_goes_on, n);
-	}
-	return n->spool_busy ? false : __real_spool_step(s);
-}
-
-void __real_spool_close(struct spool *);
-void __wrap_spool_close(struct spool *);
-void __wrap_spool_close(struct spool *s)
-{
-	for (unsigned i = 0; i < world.nodes_n; i++)
-		if (world.nodes[i]->spool == s) {
-			world.nodes[i]->spool = NULL;
-			world.nodes[i]->spool_busy = false;
-			happen_never(&world.nodes[i]->spool_done);
-		}
-	__real_spool_close(s);
 }
 
 /* ---- the log ---- */
@@ -649,64 +589,4 @@ bool node_quiet(struct node *n)
 struct spool *node_spool(struct node *n)
 {
 	return n->spool;
-}
-
-/* ---- the operator ---- */
-
-struct order { struct sock *s; struct node *n; char line[300]; };
-
-static void order_opened(void *arg)
-{
-	struct order *o = arg;
-
-	sock_put(o->s, o->line, strlen(o->line));
-}
-
-static void order_data(void *arg)
-{
-	struct order *o = arg;
-	struct view v;
-	size_t end;
-
-	for (;;) {
-		struct view line;
-		v = sock_peek(o->s);
-		end = view_find(v, '\n');
-		if (end == v.n)
-			return;
-		line = view_slice(v, 0, end);
-		say("%s control: %.*s", o->n->name, VIEW_ARGS(line));
-		if (line.n > 6 && memcmp(line.p, "{\"ok\":", 6) == 0) {
-			sock_take(o->s, end + 1);
-			sock_close(o->s);
-			return;
-		}
-		sock_take(o->s, end + 1);
-	}
-}
-
-static void order_ended(void *arg, bool reset)
-{
-	struct order *o = arg;
-
-	(void)reset;
-	sock_close(o->s);
-	if (strstr(o->line, "delete")) /* the queue died over it: done or not, nobody was told */
-		ledger_deleted(strstr(o->line, "\"id\":\"") + 6);
-}
-
-void node_control(struct node *n, const char *line)
-{
-	static const struct sock_ops order_ops = { order_opened, order_data, order_ended };
-	struct order *o = calloc(1, sizeof *o);
-	char path[64];
-
-	if (!o)
-		abort();
-	o->n = n;
-	snprintf(o->line, sizeof o->line, "%s\n", line);
-	snprintf(path, sizeof path, "/sim/%s/control", n->name);
-	world_fault(FAULT_OPERATOR);
-	say("%s operator: %s", n->name, line);
-	o->s = sock_dial("operator", path, &order_ops, o);
 }

@@ -2,12 +2,12 @@
  *
  * The rooms of src/ are linked as they are.  Ours stand where they meet the machine:
  *   uv.c      the few calls of libuv that net/loop.c makes; time jumps to the next deadline
- *   net.c     sockets (the linker's --wrap): partial reads and writes, delays, resets
+ *   net.c     the network: partial reads and writes, delays, resets; calls.c the rooms' socket calls (the linker's --wrap)
  *   disk.c    files behind env.disk that forget what was not synced; vfs.c the same for SQLite
  *   dns.c     libunbound's calls, answered (and lied to) from a table
  *   tls.c     the null engine in place of OpenSSL
  *   pipe.c    channels between roles, with delays and the deaths of either end
- *   node.c    one Postrider: all its roles, started, crashed, started anew
+ *   node.c    one Postrider: all its roles, started, crashed, started anew, reloaded; slow.c its spool; operator.c its operator
  *   client.c  clients with a script; hop.c next hops with a script; smtp.c what both need
  *   ledger.c  the oracle: what clients were told, what next hops took; laws.c what must hold
  *   plan.c    what happens, by seed; world.c the clock; main.c the command

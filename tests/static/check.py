@@ -122,7 +122,7 @@ class House:
 
     def banned(self):
         call = re.compile(r"(?<![\w.>])(" + "|".join(BANNED) + r")\s*\(")
-        for path in self.c_files("src", "examples", "gen", "tests", "bench"):
+        for path in self.c_files("src", "examples", "gen", "tests", "sim", "bench"):
             text = strip(path.read_text())
             depth = 0
             for n, line in enumerate(text.splitlines(), 1):
@@ -143,7 +143,7 @@ class House:
                 self.bad(path, 1, f"open with `/* {path.name} - what it is for`")
 
     def lines(self):
-        for path in self.c_files("src", "include", "examples", "gen", "tests", "bench"):
+        for path in self.c_files("src", "include", "examples", "gen", "tests", "bench", "sim"):
             lines = path.read_text().splitlines()
             if len(lines) > LINES_MAX:
                 self.bad(path, len(lines), f"{len(lines)} lines; {LINES_MAX} is too many")
