@@ -99,7 +99,7 @@ def read(data, rcpts):
     ident = data[at + len(loader.MARK):data.index(b"\r\n", at)].decode()
     failed = [t.decode() for t in re.findall(rb"^Final-Recipient: rfc822; *(\S+)\r$", head, re.M)]
     if failed:
-        return [(ident, to, "bounce", "-") for to in failed]
+        return [(ident, to, "bounce", sessions) for to in failed]   # those of the message that came back
     return [(ident, to, loader.digest(data[at:]), sessions) for to in rcpts]
 
 

@@ -205,8 +205,12 @@ class World:
         ballast = self.disk / "ballast"
         n = s.f_bavail * s.f_frsize - LEFT_KIB * 1024
         with open(ballast, "wb") as f:
-            if n > 0:
-                os.posix_fallocate(f.fileno(), 0, n)
+            while n > 0:
+                try:
+                    os.posix_fallocate(f.fileno(), 0, n)
+                    break
+                except OSError:   # mail took some of it meanwhile
+                    n -= 1 << 20
         return ballast
 
     def postfix_queued(self):
