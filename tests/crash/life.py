@@ -123,7 +123,7 @@ class Life:
             os.chown(path, entry.pw_uid, entry.pw_gid)
             path.chmod(0o700)
         self.disk.point.chmod(0o755)
-        os.sync()
+        subprocess.run(["sync", "-f", self.disk.point], check=True)  # not the disks of the other file systems
 
     def make_daemon(self):
         return conftest.Postrider(self.folder, self.certificate, config=CONFIG, extra=self.extra, mnt=self.disk.point, sink=self.books.port,
