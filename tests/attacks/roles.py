@@ -5,6 +5,7 @@ Each ends with the channel, and with the process that broke the rules: super sta
 import contextlib
 import fcntl
 import os
+import pathlib
 import signal
 import struct
 import termios
@@ -33,6 +34,10 @@ class Stolen:
         self.socket = found[0]
         # duplicates share their flags: it stays non-blocking
 
+    def stands(self):
+        """The signal is on its way while its threads run on: has it come to all of them?"""
+        return all(t.joinpath("stat").read_text().rsplit(")", 1)[1].split()[0] == "T" for t in pathlib.Path(f"/proc/{self.pid}/task").iterdir())
+
     def taken(self):
         return struct.unpack("i", fcntl.ioctl(self.socket, termios.TIOCOUTQ, b"\0" * 4))[0] == 0
 
@@ -41,6 +46,8 @@ class Stolen:
         end = time.monotonic() + PATIENCE
         os.kill(self.pid, signal.SIGSTOP)
         try:
+            while not self.stands() and time.monotonic() < end:
+                time.sleep(0.0005)
             while data and time.monotonic() < end:
                 try:
                     data = data[self.socket.send(data[:65536]):]
