@@ -4,7 +4,7 @@
  * in the table with their keys; an undeclared key fails an assertion in tests.  Lines leave by an inherited descriptor
  * that is never waited for: when it is full the line is dropped and counted (event=dropped n=... follows later).
  * Values are escaped (quotes, control octets, 8-bit as \xNN), so that a peer can never forge a line.
- * Threads: an emitter may be used from any thread; a line is one write.
+ * Threads: an emitter may be used from any thread; a line leaves whole, alone or with others of its turn (events_gather).
  */
 #ifndef EVENTS_EVENTS_H
 #define EVENTS_EVENTS_H
