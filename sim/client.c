@@ -171,7 +171,9 @@ static void say_rcpt(struct client *c, unsigned i)
 	const struct mail_rcpt *r = &c->mail->rcpts[i];
 	char notify[60] = "";
 
-	if (c->dsn && r->notify)
+	if (world.broken == BREAK_ASKED && c->dsn && r->notify & 1)
+		snprintf(notify, sizeof notify, " NOTIFY=FAILURE,DELAY");
+	else if (c->dsn && r->notify)
 		snprintf(notify, sizeof notify, " NOTIFY=%s", r->notify & 1 ? "NEVER" : r->notify == 2 ? "SUCCESS" : r->notify == 4 ? "FAILURE"
 			 : r->notify == (2 | 4) ? "SUCCESS,FAILURE" : r->notify == (4 | 8) ? "FAILURE,DELAY" : "SUCCESS,FAILURE,DELAY");
 	talk_say(&c->talk, "RCPT TO:<%s>%s\r\n", r->address, notify);

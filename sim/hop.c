@@ -268,7 +268,7 @@ static void mail_from(struct visit *v, struct view line)
 		talk_say(&v->talk, "451 4.3.0 not now\r\n");
 		return;
 	}
-	snprintf(v->from, sizeof v->from, "%.*s", VIEW_ARGS(path));
+	snprintf(v->from, sizeof v->from, "%s%.*s", world.broken == BREAK_ASTRAY ? "x" : "", VIEW_ARGS(path));
 	v->has_from = true;
 	talk_say(&v->talk, "250 2.1.0 ok\r\n");
 }

@@ -99,6 +99,8 @@ void ledger_answer(struct mail *m, int code)
 	m->told = world.now;
 	if (world.broken == BREAK_REFUSE && code == 250)
 		m->answer = 550;
+	if (world.broken == BREAK_LASTING && code >= 400 && code < 500)
+		m->answer = code + 100;
 	say("ledger: mail %u was answered %d", m->number, code);
 }
 

@@ -72,6 +72,8 @@ static void on_frame(void *arg, struct channel *c, uint32_t type, struct view pa
 		late = rng_span(&world.net, 1, rng_chance(&world.net, 100) ? 8000 : 60);
 		world_fault(FAULT_FRAME_LATE);
 	}
+	if (world.broken == BREAK_GARBLE && rng_chance(&world.net, 5))
+		type = UINT16_MAX;
 	if (!late && !w->first && w->free_at <= world.now) {
 		if (to && !w->duct->dead[1 - w->side])
 			channel_send(to, type, payload);

@@ -357,6 +357,10 @@ static void drain(void)
 	while (!world.failure[0] && world.now < until && !all_quiet())
 		world_run_until(world.now + DRAIN_STEP);
 	world_run_until(world.now + 15 * DRAIN_STEP); /* idle connections end, lingering ones too */
+	if (world.broken == BREAK_LATE) {
+		client_begin(&(struct client_plan){ .to = world.nodes[0], .mails = 1 });
+		world_run_until(world.now + 1);
+	}
 	if (world.failure[0])
 		return;
 	for (unsigned i = 0; i < world.nodes_n; i++) {

@@ -16,6 +16,7 @@ struct intake_peer {
 	struct channel *channel; /* NULL: gone */
 	struct map streams;
 	uint32_t accepting; /* messages whose accept is under way */
+	uint32_t coming;    /* sessions there that will soon submit one */
 };
 
 /* A message that comes in. */
@@ -420,6 +421,7 @@ static const char *take_submit(struct intake_peer *p, struct view payload)
 	if (m.sender.n > QUEUE_ADDRESS_MAX || m.envid.n > QUEUE_ORCPT_MAX || m.client.n > QUEUE_ORCPT_MAX ||
 	    m.prefix.n > 4096)
 		return "a text is too long";
+	p->coming = m.coming;
 	mail_scan_end(&s->scan);
 	if (s->status != WIRE_DONE_OK) {
 		refuse(p, &m, 0, s->size, s->status,
@@ -491,8 +493,12 @@ static void peer_closed(void *arg, struct channel *c)
 static void peer_turn(void *arg, struct channel *c)
 {
 	struct intake_peer *p = arg;
+	uint64_t coming = 0;
 
 	(void)c;
+	for (const struct intake_peer *each = p->q->intake; each; each = each->next)
+		coming += each->channel ? each->coming : 0;
+	spool_expect(p->q->spool, coming < INTAKE_STREAMS_MAX ? (unsigned)coming : INTAKE_STREAMS_MAX);
 	queue_pump_soon(p->q);
 }
 

@@ -79,6 +79,8 @@ struct worker {
 	uint32_t place_count, place_free, *free_places;
 	uint32_t sessions, sessions_most; /* most: since memory was given back */
 	uint64_t streams;         /* numbers given so far */
+	struct session *coming, **coming_end; /* by when they were last heard of */
+	uint32_t coming_count;
 	unsigned pressure;
 	bool draining, done;
 	struct loop_timer grace;
@@ -126,6 +128,8 @@ struct session {
 	struct buf rcpts;          /* wire_rcpt list of those accepted */
 	struct wire_rcpt asking;   /* the one that local is asked about; texts in asking_text */
 	struct buf asking_text;
+	struct session *coming_next, **coming_at; /* among those on their way to a message; at NULL: not there */
+	uint64_t heard;
 	uint32_t transactions, accepted, recipients, errors;
 	const char *reason;        /* why it closed */
 };
@@ -149,6 +153,13 @@ void receive_transaction_cut(struct session *);    /* the protocol ends the sess
 void receive_transaction_late(struct session *);   /* local or queue did not answer in time */
 void receive_transaction_queue_lost(struct session *);
 void receive_transaction_local_lost(struct session *);
+
+/* coming.c: the sessions that are on their way to a message, so that `queue` knows how many share its next commit.  A session is, from its
+ * beginning and from each answer to a message, for as long as it is heard of every RECEIVE_COMING_MS. */
+#define RECEIVE_COMING_MS 300u
+void receive_coming_heard(struct session *);
+void receive_coming_leave(struct session *); /* it has submitted, or ends */
+uint32_t receive_coming_count(struct worker *);
 
 /* Gives a verdict; reply NULL: the table's. */
 void receive_session_answer(struct session *, enum psmtp_verdict_kind, const struct psmtp_reply *);

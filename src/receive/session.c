@@ -55,6 +55,8 @@ static size_t on_input(void *arg, unsigned epoch, const void *bytes, size_t n)
 	}
 	if (s->paused)
 		return 0;
+	if (s->stream == 0) /* in the middle of a body that takes long nobody waits for its end */
+		receive_coming_heard(s);
 	return psmtp_server_feed(s->smtp, epoch, bytes, n, now_of(s));
 }
 
@@ -115,6 +117,7 @@ static void on_tls_up(void *arg, const struct tls_facts *f)
 	s->hello[0] = 0; /* said in clear: it counts for nothing any more */
 	snprintf(s->tls_verify, sizeof s->tls_verify, "%.*s", VIEW_ARGS(f->verify));
 	psmtp_server_tls_up(s->smtp, &facts, now_of(s));
+	receive_coming_heard(s);
 	receive_session_run(s);
 }
 
@@ -259,6 +262,7 @@ static void close_session(struct session *s, const struct psmtp_server_event *ev
 	if (!s->reason)
 		s->reason = ev->reason;
 	s->closing = true;
+	receive_coming_leave(s);
 	receive_transaction_reset(s);
 	loop_timer_stop(&s->timer);
 	if (s->refusal) /* for want of a place: it may not hold a descriptor */
@@ -427,6 +431,7 @@ void receive_session_open(struct worker *w, uint32_t listener, int fd, const str
 	}
 	EMIT(role->events, SESSION_START, F_ID("session", s->id), F_STR("client", s->client), F_STR("listener", s->listener->title));
 	s->refusal = admit(s); /* before the handshake: whoever stops in the middle of it holds a place too */
+	receive_coming_heard(s);
 	if (s->listener->set.tls == CONF_LISTENER_IMPLICIT)
 		open_implicit(s);
 	receive_session_run(s);
@@ -453,6 +458,7 @@ void receive_session_free(struct session *s)
 {
 	struct worker *w = s->worker;
 
+	receive_coming_leave(s);
 	receive_transaction_reset(s);
 	log_end(s);
 	if (s->in_peers)

@@ -281,6 +281,8 @@ static bool submit(struct session *s, const struct psmtp_server_event *ev)
 			.client = view_cstr(s->client),
 			.rcpts = buf_view(&s->rcpts),
 		};
+		receive_coming_leave(s);
+		m.coming = receive_coming_count(s->worker);
 		ok = wire_send_BODY_SUBMIT(s->worker->queue, &m);
 	}
 	buf_free(&prefix);
@@ -310,6 +312,7 @@ static void settle(struct session *s, enum psmtp_verdict_kind kind, const struct
 	s->answered = true;
 	s->answer = (struct psmtp_verdict){ .kind = kind, .reply = *reply };
 	receive_session_answer(s, kind, reply);
+	receive_coming_heard(s);
 	receive_session_run(s);
 }
 

@@ -317,6 +317,7 @@ int receive_worker_init(struct worker *w, struct receive *room, unsigned index, 
 	const struct conf *conf = room->role->conf;
 
 	*w = (struct worker){ .room = room, .index = index };
+	w->coming_end = &w->coming;
 	sign_client_init(&w->keys, WIRE_KEY_SIGN, WIRE_KEY_SIGNED);
 	if (loop_thread_init(&w->thread, room->role->env, index == 0 ? room->role->loop : NULL, on_post, w) == -1)
 		return error_set(e, ERROR_AGAIN, "no memory or descriptor for a worker");

@@ -162,6 +162,16 @@ struct lane {
 	bool started, more;
 };
 
+/* Who is waited for; see company.c.  Under the lock. */
+struct company {
+	size_t accepts;    /* in the writer's lane */
+	unsigned expected; /* writers on their way, as of the last kick */
+	bool hurry, waiting;
+	uint64_t lately;   /* accepts of the last turns, in COMPANY_UNITs, fading */
+	uint64_t at;       /* when that was so, ns */
+};
+#define COMPANY_UNIT 1000u
+
 struct spool {
 	const struct engine_ops *ops;
 	void *engine;
@@ -176,11 +186,13 @@ struct spool {
 	/* the owner's thread */
 	struct job_list gathered[LANE_END]; /* queued since the last kick */
 	uint64_t outstanding;               /* jobs not yet answered */
+	unsigned expected;                  /* what spool_expect said */
 	/* the bodies' lane */
 	uint64_t body_number; /* the last given */
 	/* under the lock */
 	pthread_mutex_t lock;
 	struct lane lanes[LANE_END];
+	struct company company;
 	bool stop;
 	struct job_list answers;
 	struct job *spares; /* a stack, linked by next */
@@ -200,6 +212,11 @@ void spool_drop(struct spool *); /* frees the front; the engine is gone already 
 void spool_post(struct spool *, struct job_list *); /* answered: hands them to spool_dispatch */
 void spool_post_one(struct spool *, struct job *);
 void spool_pass(struct spool *, enum lane_kind, struct job *); /* from one lane to another, at once */
+
+/* company.c: under the lock */
+void company_add(struct spool *, const struct job *); /* it comes into the writer's lane */
+bool company_here(const struct spool *);              /* nobody is worth waiting for */
+void company_await(struct spool *, struct lane *);    /* the writer's lane; its turn begins with the return */
 
 /* job.c */
 struct job *job_new(struct spool *, enum job_kind, struct view dest, struct view data); /* never NULL but for spares */

@@ -91,65 +91,22 @@ static bool run_lane(struct spool *s, int l, struct job_list *jobs)
 
 struct lane_start { struct spool *spool; int lane; };
 
-/* The writer waits a moment for company (docs/decisions): a sync of 200 us is over before fifty senders have filled the next
- * batch, and at two syncs a turn most of them were spent on two or three messages.  Only when the last turns had company
- * too, so that few senders never wait; and only while more keeps coming, so that all who wait for us end it at once. */
-#define COMPANY_LEAST  3u          /* jobs of a turn, lately (a quarter of the memory goes with each turn) */
-#define COMPANY_ENOUGH 64u         /* more would not make it cheaper */
-#define COMPANY_GAP_NS 2000000u    /* so long without another, and nobody is on the way */
-#define COMPANY_WAITS  8u          /* wake-ups that brought something, at most: with the gap, 16 ms at the very worst */
-
-static size_t count_jobs(const struct job_list *l)
-{
-	size_t n = 0;
-
-	for (const struct job *j = l->head; j && n < COMPANY_ENOUGH; j = j->next)
-		n++;
-	return n;
-}
-
-/* Under the lock.  A real clock: lanes with threads are never simulated. */
-static void await_company(struct spool *s, struct lane *lane)
-{
-	for (unsigned waits = 0; !s->stop && waits < COMPANY_WAITS; waits++) {
-		size_t before = count_jobs(&lane->jobs);
-		struct timespec until;
-		int r = 0;
-
-		if (before >= COMPANY_ENOUGH || clock_gettime(CLOCK_MONOTONIC, &until) == -1)
-			return;
-		until.tv_nsec += COMPANY_GAP_NS;
-		if (until.tv_nsec >= 1000000000) {
-			until.tv_sec++;
-			until.tv_nsec -= 1000000000;
-		}
-		while (r == 0 && !s->stop && count_jobs(&lane->jobs) == before)
-			r = pthread_cond_clockwait(&lane->ready, &s->lock, CLOCK_MONOTONIC, &until);
-		if (r != 0)
-			return;
-	}
-}
-
 static void lane_main(struct spool *s, int l)
 {
 	struct lane *lane = &s->lanes[l];
-	size_t company = 0;
 
 	pthread_mutex_lock(&s->lock);
 	for (;;) {
 		struct job_list jobs;
-		size_t n;
 		bool more;
 		while (!lane->jobs.head && !lane->more && !s->stop)
 			pthread_cond_wait(&lane->ready, &s->lock);
 		if (s->stop && !lane->jobs.head)
 			break;
-		if (l == LANE_WRITER && company >= COMPANY_LEAST)
-			await_company(s, lane);
+		if (l == LANE_WRITER && lane->jobs.head)
+			company_await(s, lane);
 		jobs = lane->jobs;
 		lane->jobs = (struct job_list){ 0 };
-		n = count_jobs(&jobs);
-		company = n > company ? n : company * 3 / 4;
 		pthread_mutex_unlock(&s->lock);
 		more = run_lane(s, l, &jobs);
 		pthread_mutex_lock(&s->lock);
@@ -229,12 +186,26 @@ void spool_post_one(struct spool *s, struct job *j)
 	spool_post(s, &one);
 }
 
+/* Under the lock.  A writer that waits for company is not woken to count. */
+static void signal_lane(struct spool *s, enum lane_kind lane)
+{
+	if (lane != LANE_WRITER || !s->company.waiting || company_here(s))
+		pthread_cond_signal(&s->lanes[lane].ready);
+}
+
 void spool_pass(struct spool *s, enum lane_kind lane, struct job *j)
 {
 	pthread_mutex_lock(&s->lock);
 	job_push(&s->lanes[lane].jobs, j);
-	pthread_cond_signal(&s->lanes[lane].ready);
+	if (lane == LANE_WRITER)
+		company_add(s, j);
+	signal_lane(s, lane);
 	pthread_mutex_unlock(&s->lock);
+}
+
+void spool_expect(struct spool *s, unsigned writers)
+{
+	s->expected = writers;
 }
 
 void spool_kick(struct spool *s)
@@ -246,10 +217,13 @@ void spool_kick(struct spool *s)
 	if (!any)
 		return;
 	pthread_mutex_lock(&s->lock);
+	s->company.expected = s->expected;
+	for (const struct job *j = s->gathered[LANE_WRITER].head; j; j = j->next)
+		company_add(s, j);
 	for (int l = LANE_BODIES; l < LANE_END; l++)
 		if (s->gathered[l].head) {
 			job_join(&s->lanes[l].jobs, &s->gathered[l]);
-			pthread_cond_signal(&s->lanes[l].ready);
+			signal_lane(s, (enum lane_kind)l);
 		}
 	pthread_mutex_unlock(&s->lock);
 }

@@ -7,8 +7,8 @@
  * - No call blocks on the disk except spool_open and spool_close.  Work is queued and answered by a completion that
  *   runs inside spool_dispatch, on the thread that owns the spool.  A completion may call the spool again.
  * - All that is queued before spool_kick is one batch; the writer makes every batch that waits durable as one:
- *   one fdatasync of the segment, one COMMIT of the index (synced too when strict), then all completions.  While many write, a commit waits a few ms for
- *   company (docs/decisions/004); one or two writers never wait.
+ *   one fdatasync of the segment, one COMMIT of the index (synced too when strict), then all completions.  While many are on their way (spool_expect), a
+ *   batch waits for them, 30 ms at most (company.c); one or two writers never wait.
  * - done(SPOOL_OK) of an accept means: body, envelopes and schedule survive a power cut now.  Only it permits a 250.
  * - In-flight marks (leases) live in memory: a crash ends them all, and the mail is due again.
  *
@@ -148,6 +148,8 @@ unsigned spool_pressure(struct spool *); /* 0..100; receive slows down above 80 
 void spool_look_at_space(struct spool *);
 
 /* ---- turning the crank ---- */
+/* How many writers are on their way to an accept, beside those whose accept was queued: while many come, a batch waits for them. */
+void spool_expect(struct spool *, unsigned writers);
 void spool_kick(struct spool *);     /* end of a loop turn: hand what was queued to the writer */
 void spool_dispatch(struct spool *); /* run completions that are ready, on the owner's thread */
 bool spool_step(struct spool *);     /* not threaded: one turn of the writer; false when there was nothing to do */

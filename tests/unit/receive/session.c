@@ -28,6 +28,43 @@ static void test_one_message(void **state)
 	world_free(w);
 }
 
+/* With each message `queue` hears how many other sessions will soon have one: those that were heard of lately. */
+static void test_coming(void **state)
+{
+	struct world *w = world_new("", "");
+	struct client c[4];
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		c[i] = call(w);
+		GREET(&c[i]);
+	}
+	rig_skew += RECEIVE_COMING_MS; /* they all fall silent, */
+	rig_turns(w->rig, 2);
+	for (int i = 0; i < 3; i++) /* and three come back */
+		TO_DATA(&c[i]);
+	w->no_answer = true;
+	for (int i = 0; i < 3; i++) {
+		say(&c[i], "x\r\n.\r\n");
+		rig_turns(w->rig, 5);
+		assert_int_equal(w->submits, i + 1);
+		assert_int_equal(w->streams[i].coming, 2 - i);
+	}
+	w->no_answer = false;
+	done(w, &w->streams[0], WIRE_DONE_OK); /* whoever has its answer may have another message */
+	done(w, &w->streams[1], WIRE_DONE_OK);
+	rig_turns(w->rig, 5);
+	close(c[0].fd); /* but this one has not */
+	rig_turns(w->rig, 5);
+	TO_DATA(&c[3]);
+	ASK(&c[3], "x\r\n.\r\n", "250");
+	assert_int_equal(w->streams[3].coming, 1);
+	close(c[1].fd);
+	close(c[2].fd);
+	hang_up(&c[3]);
+	world_free(w);
+}
+
 /* More pipelined commands than replies fit the output, from a client that reads late: each is answered, in order. */
 static void test_late_reader(void **state)
 {
@@ -608,7 +645,7 @@ int main(void)
 		cmocka_unit_test(test_statuses), cmocka_unit_test(test_queue_lost), cmocka_unit_test(test_queue_late), cmocka_unit_test(test_local),
 		cmocka_unit_test(test_aborts), cmocka_unit_test(test_credit), cmocka_unit_test(test_paused_ends), cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_greeting_delay), cmocka_unit_test(test_drain), cmocka_unit_test(test_lmtp), cmocka_unit_test(test_one_message), cmocka_unit_test(test_late_reader),
-		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_many), cmocka_unit_test(test_coming),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

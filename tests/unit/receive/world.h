@@ -20,6 +20,7 @@ struct stream {
 	char prefix[2048], sender[200], client[64];
 	uint32_t flags;
 	unsigned rcpts;
+	uint32_t coming;
 };
 
 struct world {
@@ -92,6 +93,7 @@ static void queue_frame(void *arg, struct channel *ch, uint32_t type, struct vie
 		s->open = false;
 		s->submitted = true;
 		s->flags = submit.flags;
+		s->coming = submit.coming;
 		snprintf(s->prefix, sizeof s->prefix, "%.*s", VIEW_ARGS(submit.prefix));
 		snprintf(s->sender, sizeof s->sender, "%.*s", VIEW_ARGS(submit.sender));
 		snprintf(s->client, sizeof s->client, "%.*s", VIEW_ARGS(submit.client));
