@@ -59,6 +59,7 @@ static void test_coming(void **state)
 	TO_DATA(&c[3]);
 	ASK(&c[3], "x\r\n.\r\n", "250");
 	assert_int_equal(w->streams[3].coming, 1);
+	done(w, &w->streams[2], WIRE_DONE_OK);
 	close(c[1].fd);
 	close(c[2].fd);
 	hang_up(&c[3]);
