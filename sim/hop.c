@@ -376,7 +376,7 @@ static void command(struct visit *v, struct view line)
 	else if (view_eq_nocase(line, VIEW("RSET")) || view_eq_nocase(line, VIEW("NOOP"))) {
 		end_transaction(v);
 		talk_say(&v->talk, "250 2.0.0 ok\r\n");
-	} else if (view_eq_nocase(line, VIEW("QUIT"))) {
+	} else if (view_eq_nocase(line, VIEW("QUIT")) && world.broken != BREAK_MUMBLE) {
 		talk_say(&v->talk, "221 2.0.0 bye\r\n");
 		leave(v);
 	} else {
