@@ -8,10 +8,11 @@
 #include <malloc.h>
 #include <stdlib.h>
 
-/* A channel of receive; outlives it while accepts are under way. */
+/* A channel of receive (or policy); outlives it while accepts are under way. */
 struct intake_peer {
 	struct intake_peer *next;
 	struct queue *q;
+	enum role_kind kind;
 	uint32_t index, generation;
 	struct channel *channel; /* NULL: gone */
 	struct map streams;
@@ -461,7 +462,7 @@ static void peer_frame(void *arg, struct channel *c, uint32_t type, struct view 
 	const char *bad;
 
 	(void)c;
-	if (!wire_allowed(type, ROLE_RECEIVE, ROLE_QUEUE) || fd != -1)
+	if (!wire_allowed(type, p->kind, ROLE_QUEUE) || fd != -1)
 		bad = "not this role's to send";
 	else if (type == WIRE_BODY_BYTES)
 		bad = take_bytes(p, payload);
@@ -475,9 +476,9 @@ static void peer_frame(void *arg, struct channel *c, uint32_t type, struct view 
 		bad = "unexpected";
 	if (!bad)
 		return;
-	EMIT(p->q->events, FRAME_REFUSED, F_STR("peer", "receive"), F_STR("frame", wire_name(type)),
+	EMIT(p->q->events, FRAME_REFUSED, F_STR("peer", role_name(p->kind)), F_STR("frame", wire_name(type)),
 	     F_STR("reason", bad));
-	wire_accuse(p->q->role, ROLE_RECEIVE, p->generation);
+	wire_accuse(p->q->role, p->kind, p->generation);
 	end_peer(p);
 }
 
@@ -486,7 +487,7 @@ static void peer_closed(void *arg, struct channel *c)
 	struct intake_peer *p = arg;
 
 	if (channel_was_broken(c))
-		wire_accuse(p->q->role, ROLE_RECEIVE, p->generation);
+		wire_accuse(p->q->role, p->kind, p->generation);
 	end_peer(p);
 }
 
@@ -502,7 +503,7 @@ static void peer_turn(void *arg, struct channel *c)
 	queue_pump_soon(p->q);
 }
 
-void intake_channel(struct queue *q, uint32_t index, uint32_t generation, struct channel *c)
+void intake_channel(struct queue *q, enum role_kind kind, uint32_t index, uint32_t generation, struct channel *c)
 {
 	static const struct channel_handler handler = { peer_frame, peer_closed, peer_turn };
 	struct intake_peer *p = calloc(1, sizeof *p);
@@ -513,6 +514,7 @@ void intake_channel(struct queue *q, uint32_t index, uint32_t generation, struct
 		return;
 	}
 	p->q = q;
+	p->kind = kind;
 	p->index = index;
 	p->generation = generation;
 	p->channel = c;
@@ -553,7 +555,7 @@ bool intake_is_open(const struct queue *q)
 	const struct intake_peer *p;
 
 	for (p = q->intake; p; p = p->next)
-		if (p->channel)
+		if (p->channel && p->kind == ROLE_RECEIVE) /* policy stays, and has nothing that cannot wait */
 			return true;
 	return false;
 }

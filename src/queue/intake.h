@@ -1,4 +1,4 @@
-/* intake.h - the one door: a message enters the queue here, from receive or as a report of ours.
+/* intake.h - the one door: a message enters the queue here, from receive, from policy (TLS-RPT), or as a report of ours.
  *
  * From receive: BODY_BEGIN, BODY_BYTES under credit, BODY_SUBMIT (or BODY_ABORT), per stream; the answer is BODY_DONE.
  * Every frame is checked; one that cannot be (unknown type, stream begun twice, octets beyond the credit, a list that
@@ -51,8 +51,8 @@ int intake_group(struct queue *, const struct intake_message *, struct arena *, 
 bool intake_envelope_one(struct queue *, const struct intake_message *, struct buf *dest, struct buf *data,
 			 struct spool_envelope *);
 
-/* A channel of receive came up. */
-void intake_channel(struct queue *, uint32_t index, uint32_t generation, struct channel *);
+/* A channel of receive, or of policy, came up. */
+void intake_channel(struct queue *, enum role_kind, uint32_t index, uint32_t generation, struct channel *);
 /* Tells receive how full we are, when it changed. */
 void intake_tell_pressure(struct queue *);
 /* Is anything coming in?  Streams that are open, or channels on which more may. */

@@ -260,8 +260,8 @@ static void channel(struct role *r, enum role_kind peer, uint32_t index, uint32_
 {
 	struct queue *q = r->state;
 
-	if (q && peer == ROLE_RECEIVE)
-		intake_channel(q, index, generation, c);
+	if (q && (peer == ROLE_RECEIVE || peer == ROLE_POLICY))
+		intake_channel(q, peer, index, generation, c);
 	else if (q && (peer == ROLE_SEND || peer == ROLE_LOCAL))
 		deliver_channel(q, peer, index, generation, c);
 	else

@@ -1,4 +1,4 @@
-/* resolve.c - the role that asks the DNS: MX and addresses for `send`, through libunbound on our own loop.
+/* resolve.c - the role that asks the DNS for `send` and `policy`, through libunbound on our own loop.
  *
  * One request (RESOLVE) becomes one query (MX) or two (A and AAAA); RESOLVED answers it once.  Caching, retries, CNAMEs
  * and the choice of servers are libunbound's.  What it cannot say is temporary: a SERVFAIL defers mail, it never bounces.
@@ -24,10 +24,11 @@
 #define DNS_NXDOMAIN 3
 #define DNS_SERVER_PORT 53
 
-struct asker { /* a channel of `send` */
+struct asker { /* a channel of `send` or `policy` */
 	struct asker *next;
 	struct resolve *room;
 	struct channel *channel;
+	enum role_kind kind;
 	uint32_t generation;
 	struct request *requests;
 	unsigned count;
@@ -225,7 +226,7 @@ static void drop_asker(struct asker *a)
 	free(a);
 }
 
-static void on_send_frame(void *arg, struct channel *ch, uint32_t type, struct view payload, int fd)
+static void on_asker_frame(void *arg, struct channel *ch, uint32_t type, struct view payload, int fd)
 {
 	struct asker *a = arg;
 	struct wire_RESOLVE m;
@@ -233,38 +234,38 @@ static void on_send_frame(void *arg, struct channel *ch, uint32_t type, struct v
 	(void)ch;
 	if (fd != -1)
 		close(fd);
-	if (type == WIRE_RESOLVE && wire_read_RESOLVE(payload, &m) == 0 && start_request(a, &m))
+	if (type == WIRE_RESOLVE && wire_allowed(type, a->kind, ROLE_RESOLVE) && wire_read_RESOLVE(payload, &m) == 0 && start_request(a, &m))
 		return;
-	EMIT(a->room->role->events, FRAME_REFUSED, F_STR("peer", "send"), F_STR("frame", wire_name(type)),
+	EMIT(a->room->role->events, FRAME_REFUSED, F_STR("peer", role_name(a->kind)), F_STR("frame", wire_name(type)),
 	     F_STR("reason", "unexpected, malformed, or one request too many"));
-	wire_accuse(a->room->role, ROLE_SEND, a->generation);
+	wire_accuse(a->room->role, a->kind, a->generation);
 	drop_asker(a);
 }
 
-static void on_send_closed(void *arg, struct channel *ch)
+static void on_asker_closed(void *arg, struct channel *ch)
 {
 	struct asker *a = arg;
 
 	if (channel_was_broken(ch))
-		wire_accuse(a->room->role, ROLE_SEND, a->generation);
+		wire_accuse(a->room->role, a->kind, a->generation);
 	drop_asker(a);
 }
 
-static const struct channel_handler send_handler = { on_send_frame, on_send_closed, NULL };
+static const struct channel_handler asker_handler = { on_asker_frame, on_asker_closed, NULL };
 
 static void on_channel(struct role *role, enum role_kind kind, uint32_t index, uint32_t generation, struct channel *ch)
 {
 	struct resolve *room = role->state;
-	struct asker *a = kind == ROLE_SEND ? calloc(1, sizeof *a) : NULL;
+	struct asker *a = kind == ROLE_SEND || kind == ROLE_POLICY ? calloc(1, sizeof *a) : NULL;
 
 	(void)index;
 	if (!a) {
 		channel_free(ch);
 		return;
 	}
-	*a = (struct asker){ .next = room->askers, .room = room, .channel = ch, .generation = generation };
+	*a = (struct asker){ .next = room->askers, .room = room, .channel = ch, .kind = kind, .generation = generation };
 	room->askers = a;
-	channel_set_handler(ch, &send_handler, a);
+	channel_set_handler(ch, &asker_handler, a);
 }
 
 /* ---- servers ---- */

@@ -32,7 +32,7 @@ uid_t confine_uid_of(const struct conf *conf, enum role_kind kind, gid_t *gid)
 
 int confine_users_exist(const struct conf *conf, struct error *e)
 {
-	static const enum role_kind kinds[] = { ROLE_RECEIVE, ROLE_QUEUE, ROLE_SEND, ROLE_RESOLVE, ROLE_LOCAL, ROLE_KEYS };
+	static const enum role_kind kinds[] = { ROLE_RECEIVE, ROLE_QUEUE, ROLE_SEND, ROLE_RESOLVE, ROLE_LOCAL, ROLE_KEYS, ROLE_POLICY };
 	char missing[200] = "", name[USER_NAME_MAX];
 	gid_t gid;
 

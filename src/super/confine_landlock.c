@@ -34,8 +34,8 @@ static uint64_t fs_rights(int abi)
 
 static uint64_t net_rights(enum role_kind kind)
 {
-	/* send binds to a chosen source address and connects; resolve asks servers over TCP too */
-	if (kind == ROLE_SEND || kind == ROLE_RESOLVE)
+	/* send binds to a chosen source address and connects; resolve asks servers over TCP too; policy fetches */
+	if (kind == ROLE_SEND || kind == ROLE_RESOLVE || kind == ROLE_POLICY)
 		return 0;
 	return NET_BIND_TCP | NET_CONNECT_TCP;
 }

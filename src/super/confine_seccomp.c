@@ -109,6 +109,7 @@ static int fill(scmp_filter_ctx f, enum role_kind kind)
 		r = ALLOW(f, dials);
 		r = r < 0 ? r : allow_sockets(f, net, 3);
 		return r < 0 ? r : allow_fstat(f);
+	case ROLE_POLICY:
 	case ROLE_RESOLVE:
 		r = ALLOW(f, dials);
 		r = r < 0 ? r : allow_sockets(f, net, 2);

@@ -2,7 +2,7 @@
  *
  *   1 the file is parsed and checked; a bad one changes nothing
  *   2 addresses that are new are bound; those of before keep their sockets and what waits in them
- *   3 keys, queue and local get the new configuration; new receive, send and resolve are started
+ *   3 keys, policy, queue and local get the new configuration; new receive, send and resolve are started
  *   4 when these run: the sockets go to the new receive, the old receive and send drain
  *   5 the old resolve drains once the old send, which asks it, is gone
  *
@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 static const enum role_kind renewed[] = { ROLE_RESOLVE, ROLE_SEND, ROLE_RECEIVE };
-static const enum role_kind kept[] = { ROLE_KEYS, ROLE_LOCAL, ROLE_QUEUE };
+static const enum role_kind kept[] = { ROLE_KEYS, ROLE_POLICY, ROLE_LOCAL, ROLE_QUEUE };
 
 /* What super or the walls of a living role are made of cannot change under them. */
 static int check_fixed(const struct conf *old, const struct conf *fresh, struct error *e)
@@ -89,7 +89,7 @@ static int tell_kept(struct super *s, struct error *e)
 /* Files that the new roles need are read before anything is changed: a list that cannot be read refuses the reload. */
 static int try_files(struct super *s, const struct conf *conf, struct error *e)
 {
-	static const enum role_kind all[] = { ROLE_KEYS, ROLE_LOCAL, ROLE_QUEUE, ROLE_RESOLVE, ROLE_SEND, ROLE_RECEIVE };
+	static const enum role_kind all[] = { ROLE_KEYS, ROLE_POLICY, ROLE_LOCAL, ROLE_QUEUE, ROLE_RESOLVE, ROLE_SEND, ROLE_RECEIVE };
 	struct handoff *h;
 
 	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {

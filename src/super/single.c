@@ -13,9 +13,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define SINGLE_ROLES 6
+#define SINGLE_ROLES 7
 
-static const enum role_kind kinds[SINGLE_ROLES] = { ROLE_KEYS, ROLE_RESOLVE, ROLE_LOCAL, ROLE_QUEUE, ROLE_SEND, ROLE_RECEIVE };
+static const enum role_kind kinds[SINGLE_ROLES] = { ROLE_KEYS, ROLE_RESOLVE, ROLE_POLICY, ROLE_LOCAL, ROLE_QUEUE, ROLE_SEND,
+                                                     ROLE_RECEIVE };
 
 struct single {
 	struct super super; /* sockets, configuration, events: the same code as with processes */

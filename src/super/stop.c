@@ -73,7 +73,7 @@ void stop_step(struct super *s)
 		drain_kind(s, ROLE_QUEUE, SUPER_STOP_QUEUE_MS - SUPER_STOP_RECEIVE_MS);
 		next = SUPER_STOP_QUEUE_MS;
 		if (!any_of(s, ROLE_QUEUE) || spent >= SUPER_STOP_QUEUE_MS) {
-			static const enum role_kind rest[] = { ROLE_SEND, ROLE_LOCAL, ROLE_WORKER, ROLE_RESOLVE, ROLE_KEYS };
+			static const enum role_kind rest[] = { ROLE_SEND, ROLE_LOCAL, ROLE_WORKER, ROLE_POLICY, ROLE_RESOLVE, ROLE_KEYS };
 			for (size_t i = 0; i < sizeof rest / sizeof *rest; i++)
 				drain_kind(s, rest[i], 1000);
 			next = SUPER_STOP_ALL_MS;

@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const enum role_kind kinds[] = { ROLE_KEYS, ROLE_RESOLVE, ROLE_LOCAL, ROLE_QUEUE, ROLE_SEND, ROLE_RECEIVE };
+static const enum role_kind kinds[] = { ROLE_KEYS, ROLE_RESOLVE, ROLE_POLICY, ROLE_LOCAL, ROLE_QUEUE, ROLE_SEND, ROLE_RECEIVE };
 
 const struct role_ops *super_ops(enum role_kind kind)
 {
@@ -23,6 +23,7 @@ const struct role_ops *super_ops(enum role_kind kind)
 	case ROLE_SEND: return &send_role;
 	case ROLE_RESOLVE: return &resolve_role;
 	case ROLE_KEYS: return &keys_role;
+	case ROLE_POLICY: return &policy_role;
 	case ROLE_LOCAL:
 	case ROLE_WORKER: return &local_role;
 	case ROLE_SUPER: break;

@@ -22,7 +22,7 @@
 #include "net/channel.h"
 #include "net/loop.h"
 
-enum role_kind { ROLE_SUPER = 1, ROLE_RECEIVE, ROLE_QUEUE, ROLE_SEND, ROLE_RESOLVE, ROLE_LOCAL, ROLE_KEYS, ROLE_WORKER };
+enum role_kind { ROLE_SUPER = 1, ROLE_RECEIVE, ROLE_QUEUE, ROLE_SEND, ROLE_RESOLVE, ROLE_LOCAL, ROLE_KEYS, ROLE_POLICY, ROLE_WORKER };
 const char *role_name(enum role_kind);
 /* How many loops a role with one a core runs: the setting `workers`, or the cores. */
 unsigned role_loops(const struct conf *);
@@ -61,7 +61,7 @@ struct role_ops {
 	void (*channel)(struct role *, enum role_kind peer, uint32_t index, uint32_t generation, struct channel *);
 	/* a frame of super that the runner does not handle itself (LISTENER, WORKER, COUNTERS, CONTROL_DONE ...); fd or -1, owned by the role */
 	void (*frame)(struct role *, uint32_t type, struct view payload, int fd);
-	/* queue, local, keys live on through a reload: a new immutable conf and files; the old ones are freed after return */
+	/* queue, local, keys, policy live on through a reload: a new immutable conf and files; the old ones are freed after return */
 	int (*reload)(struct role *, const struct conf *, const struct handoff *, struct error *);
 	void (*drain)(struct role *, uint32_t grace_ms);
 	void (*stop)(struct role *);
@@ -69,6 +69,6 @@ struct role_ops {
 	unsigned (*loops)(const struct conf *);
 };
 
-extern const struct role_ops receive_role, queue_role, send_role, resolve_role, local_role, keys_role;
+extern const struct role_ops receive_role, queue_role, send_role, resolve_role, local_role, keys_role, policy_role;
 
 #endif

@@ -181,6 +181,7 @@ const char *role_name(enum role_kind kind)
 	case ROLE_RESOLVE: return "resolve";
 	case ROLE_LOCAL: return "local";
 	case ROLE_KEYS: return "keys";
+	case ROLE_POLICY: return "policy";
 	case ROLE_WORKER: return "worker";
 	}
 	return "unknown";
@@ -196,11 +197,14 @@ unsigned role_loops(const struct conf *conf)
 	return cores > 0 ? (unsigned)cores : 1;
 }
 
-/* Groups of messages.def: ANY is every role but super itself, OUT is who takes deliveries.  A worker belongs to ANY alone: it
+/* Groups of messages.def: ANY is every role but super itself, OUT is who takes deliveries, IN who brings
+ * messages, ASKER who asks the DNS.  A worker belongs to ANY alone: it
  * speaks with super as every role does, and with the broker as wire_allowed says; it may not ask for workers itself. */
-enum { GROUP_ANY = 100, GROUP_OUT };
+enum { GROUP_ANY = 100, GROUP_OUT, GROUP_IN, GROUP_ASKER };
 #define ROLE_ANY GROUP_ANY
 #define ROLE_OUT GROUP_OUT
+#define ROLE_IN GROUP_IN
+#define ROLE_ASKER GROUP_ASKER
 
 static bool in_group(unsigned group, enum role_kind kind)
 {
@@ -208,6 +212,10 @@ static bool in_group(unsigned group, enum role_kind kind)
 		return kind != ROLE_SUPER;
 	if (group == GROUP_OUT)
 		return kind == ROLE_SEND || kind == ROLE_LOCAL;
+	if (group == GROUP_IN)
+		return kind == ROLE_RECEIVE || kind == ROLE_POLICY;
+	if (group == GROUP_ASKER)
+		return kind == ROLE_SEND || kind == ROLE_POLICY;
 	return (unsigned)kind == group;
 }
 
@@ -338,11 +346,11 @@ int wire_record_next(struct view *v, struct wire_record *r)
 bool wire_may_accuse(enum role_kind accuser, enum role_kind peer)
 {
 	switch (accuser) {
-	case ROLE_QUEUE: return peer == ROLE_RECEIVE || peer == ROLE_SEND || peer == ROLE_LOCAL;
+	case ROLE_QUEUE: return peer == ROLE_RECEIVE || peer == ROLE_SEND || peer == ROLE_LOCAL || peer == ROLE_POLICY;
 	case ROLE_LOCAL:
 	case ROLE_KEYS: return peer == ROLE_RECEIVE;
-	case ROLE_RESOLVE: return peer == ROLE_SEND;
-	default: return false; /* an intruder in receive or send must not have the others ended */
+	case ROLE_RESOLVE: return peer == ROLE_SEND || peer == ROLE_POLICY;
+	default: return false; /* an intruder in receive, send or policy must not have the others ended */
 	}
 }
 

@@ -72,6 +72,22 @@ enum wire_done_status {
 /* The verdict of RCPT_VERDICT. */
 enum wire_rcpt_verdict { WIRE_RCPT_YES = 1, WIRE_RCPT_NO, WIRE_RCPT_AGAIN };
 
+/* STS_POLICY: what there is, and what it asks for (RFC 8461 3.2). */
+enum wire_sts_status {
+	WIRE_STS_NONE = 1, /* no record: the domain has no policy */
+	WIRE_STS_FOUND,
+	WIRE_STS_FAILED    /* a record, but no policy to be had and none cached: as if none (RFC 8461 5.1), but reported */
+};
+enum wire_sts_mode { WIRE_STS_MODE_NONE = 1, WIRE_STS_MODE_TESTING, WIRE_STS_MODE_ENFORCE };
+
+/* TLS_RESULT (RFC 8460 4.3). */
+enum wire_rpt_policy { WIRE_RPT_NO_POLICY = 1, WIRE_RPT_TLSA, WIRE_RPT_STS };
+enum wire_rpt_result {
+	WIRE_RPT_SUCCESS = 1, WIRE_RPT_STARTTLS_NOT_SUPPORTED, WIRE_RPT_CERTIFICATE_HOST_MISMATCH, WIRE_RPT_CERTIFICATE_EXPIRED,
+	WIRE_RPT_CERTIFICATE_NOT_TRUSTED, WIRE_RPT_VALIDATION_FAILURE, WIRE_RPT_TLSA_INVALID, WIRE_RPT_DNSSEC_INVALID,
+	WIRE_RPT_DANE_REQUIRED, WIRE_RPT_STS_POLICY_FETCH_ERROR, WIRE_RPT_STS_POLICY_INVALID, WIRE_RPT_STS_WEBPKI_INVALID
+};
+
 /* What CONTROL asks of super. */
 enum wire_control_command { WIRE_CONTROL_STATUS = 1, WIRE_CONTROL_RELOAD, WIRE_CONTROL_STOP };
 

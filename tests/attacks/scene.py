@@ -19,7 +19,7 @@ import conftest                                     # noqa: E402
 from conftest import Postrider, free_port, wait_for  # noqa: E402
 
 HONEST = "127.99.0.1"          # the honest client's own address
-ROLES = ("receive", "queue", "send", "resolve", "local", "keys")
+ROLES = ("receive", "queue", "send", "resolve", "local", "keys", "policy")
 SAMPLE_SECONDS = 0.1
 
 CONFIG = '''

@@ -21,7 +21,7 @@ TLS_MESSAGES = int(os.environ.get("CRASH_TLS_MESSAGES", 2000))
 KILLS = int(os.environ.get("CRASH_KILLS", 20))
 SEED = int(os.environ.get("CRASH_SEED", random.randrange(1 << 30)))   # printed by a test that fails
 WINDOW = 20   # destination_window, by default: what can be in flight to one next hop
-ROLES = ["receive", "queue", "send", "resolve", "local", "keys"]
+ROLES = ["receive", "queue", "send", "resolve", "local", "keys", "policy"]
 
 
 @pytest.fixture

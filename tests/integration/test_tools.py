@@ -687,10 +687,10 @@ def test_status_of_the_real_daemon(postrider):
     send(p, "a@sink.test")
     p.wait_event("discarded")
     text = p.ctl("status").stdout
-    for role in ("receive", "queue", "send", "resolve", "local", "keys"):
+    for role in ("receive", "queue", "send", "resolve", "local", "keys", "policy"):
         assert f"\n{role} " in text
     status = json.loads(p.ctl("status", "--json").stdout)
-    assert {r["role"] for r in status["super"]["roles"]} >= {"receive", "queue", "send", "resolve", "local", "keys"}
+    assert {r["role"] for r in status["super"]["roles"]} >= {"receive", "queue", "send", "resolve", "local", "keys", "policy"}
     assert status["counters"]["accepted"] == 1 and status["spool"]["commits"] >= 1
     # the outcome is logged before it is committed, so the message may still be counted
     wait_for(lambda: "postrider_queue_messages 0" in p.ctl("status", "--prometheus").stdout, 5, "an empty queue")

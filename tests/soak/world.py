@@ -22,7 +22,7 @@ from conftest import Postrider, free_port, make_certificate  # noqa: E402
 
 SPOOL_MIB = 420          # of A: six segments, and room that a ballast file can take
 LEFT_KIB = 2048          # what a ballast file leaves
-ROLES = ("receive", "queue", "send", "resolve", "local", "keys")
+ROLES = ("receive", "queue", "send", "resolve", "local", "keys", "policy")
 
 COMMON = '''
 hostname = "{hostname}"

@@ -253,6 +253,12 @@ static void resolve(void **state)
 	expect(ROLE_RESOLVE, false, (enum attempt[]){ TRY_INET, TRY_INET6, TRY_UDP, TRY_CONNECT, TRY_BIND, 0 });
 }
 
+static void policy(void **state)
+{
+	(void)state;
+	expect(ROLE_POLICY, false, (enum attempt[]){ TRY_INET, TRY_INET6, TRY_UDP, TRY_CONNECT, TRY_BIND, 0 });
+}
+
 static void local(void **state)
 {
 	(void)state;
@@ -358,7 +364,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(without_walls), cmocka_unit_test(receive), cmocka_unit_test(keys), cmocka_unit_test(queue),
-		cmocka_unit_test(send_role_walls), cmocka_unit_test(resolve), cmocka_unit_test(local),
+		cmocka_unit_test(send_role_walls), cmocka_unit_test(resolve), cmocka_unit_test(policy), cmocka_unit_test(local),
 		cmocka_unit_test(local_as_root_looks_and_opens_nothing), cmocka_unit_test(mail_roots), cmocka_unit_test(same_roots),
 	};
 

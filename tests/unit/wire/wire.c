@@ -343,6 +343,14 @@ static void rights(void **state)
 	assert_true(wire_allowed(WIRE_BODY_BEGIN, ROLE_RECEIVE, ROLE_QUEUE));
 	assert_false(wire_allowed(WIRE_BODY_BEGIN, ROLE_QUEUE, ROLE_RECEIVE));
 	assert_false(wire_allowed(WIRE_BODY_BEGIN, ROLE_SEND, ROLE_QUEUE));
+	assert_true(wire_allowed(WIRE_BODY_BEGIN, ROLE_POLICY, ROLE_QUEUE));
+	assert_true(wire_allowed(WIRE_BODY_DONE, ROLE_QUEUE, ROLE_POLICY));
+	assert_false(wire_allowed(WIRE_DELIVER, ROLE_QUEUE, ROLE_POLICY));
+	assert_true(wire_allowed(WIRE_RESOLVE, ROLE_POLICY, ROLE_RESOLVE));
+	assert_false(wire_allowed(WIRE_RESOLVE, ROLE_RECEIVE, ROLE_RESOLVE));
+	assert_true(wire_allowed(WIRE_STS_ASK, ROLE_SEND, ROLE_POLICY));
+	assert_false(wire_allowed(WIRE_STS_POLICY, ROLE_SEND, ROLE_POLICY));
+	assert_false(wire_allowed(WIRE_TLS_RESULT, ROLE_RECEIVE, ROLE_POLICY));
 	assert_true(wire_allowed(WIRE_DELIVER, ROLE_QUEUE, ROLE_SEND));
 	assert_true(wire_allowed(WIRE_DELIVER, ROLE_QUEUE, ROLE_LOCAL));
 	assert_false(wire_allowed(WIRE_DELIVER, ROLE_QUEUE, ROLE_RECEIVE));
@@ -361,8 +369,8 @@ static void rights(void **state)
 		for (unsigned b = ROLE_SUPER; b <= ROLE_WORKER; b++) {
 			if (!wire_may_accuse(a, b))
 				continue;
-			assert_true(b == ROLE_RECEIVE || b == ROLE_SEND || (a == ROLE_QUEUE && b == ROLE_LOCAL));
-			assert_true(a != ROLE_RECEIVE && a != ROLE_SEND && a != ROLE_WORKER);
+			assert_true(b == ROLE_RECEIVE || b == ROLE_SEND || b == ROLE_POLICY || (a == ROLE_QUEUE && b == ROLE_LOCAL));
+			assert_true(a != ROLE_RECEIVE && a != ROLE_SEND && a != ROLE_POLICY && a != ROLE_WORKER);
 		}
 	assert_true(wire_may_accuse(ROLE_QUEUE, ROLE_RECEIVE));
 	assert_true(wire_may_accuse(ROLE_KEYS, ROLE_RECEIVE));

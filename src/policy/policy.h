@@ -1,0 +1,23 @@
+/* policy.h - inside the role that knows what others ask of TLS, and tells them how it went.
+ *
+ * `send` asks for a domain's MTA-STS policy (RFC 8461) and says how each TLS session went (RFC 8460).  The role outlives
+ * reloads; each `send` has a channel for each of its loops.  A `send` that breaks the rules loses its channel, and nothing more: who
+ * faces the network has nobody ended (wire_may_accuse).
+ */
+#ifndef POLICY_POLICY_H
+#define POLICY_POLICY_H
+#include "wire/role.h"
+#include "wire/wire.h"
+
+struct policy_peer { /* a channel of `send` */
+	struct policy_peer *next;
+	struct policy *room;
+	struct channel *channel;
+};
+
+struct policy {
+	struct role *role;
+	struct policy_peer *peers;
+};
+
+#endif
