@@ -170,6 +170,14 @@ def dns():
     put("dns", "none", b"\x01" + packet(15))
 
 
+def sts():
+    put("sts", "record", b"\x00v=STSv1; id=20160831085700Z; x=y;")
+    put("sts", "policy", b"\x01version: STSv1\r\nmode: enforce\r\nmx: mail.example.com\r\nmx: *.example.net\r\nmax_age: 604800\r\nx: y\r\n")
+    put("sts", "none", b"\x01version: STSv1\nmode: none\nmax_age: 1\n")
+    put("sts", "rua", b"\x02v=TLSRPTv1; rua=mailto:a%2Bb@c.test?x=y, https://d.test:443/e?f; g=h")
+    put("sts", "match", b"\x03mx.example.net|a.test\n*.example.net\n")
+
+
 def conf():
     put("conf", "issue", b'''hostname = "mx.sink.test"
 spool    = "/var/tmp/postrider/spool"
@@ -271,5 +279,5 @@ def control():
         put("control", str(i), line)
 
 
-for seeds in (parse, ehlo, server, client, wired, boundary, body, mail, dsn, dns, conf, spool, wire, intake, control):
+for seeds in (parse, ehlo, server, client, wired, boundary, body, mail, dsn, dns, sts, conf, spool, wire, intake, control):
     seeds()
