@@ -1,10 +1,12 @@
 /* spool_bench.c - how many messages a second the spool takes, hands out, reads and settles, each made durable.
  *
- *   spool_bench DIRECTORY [senders 50] [bytes 4096] [seconds 5] [queued beforehand 0] [strict|lagging] [crash]
+ *   spool_bench [-s senders] [-b octets] [-t seconds] [-q queued beforehand] [-k kept] [-i strict|lagging] [-x] DIRECTORY
  *
  * Every sender keeps one message under way: accept (leased from the start), read, settle, the next.  Prints messages/s,
  * syncs per message, p50 and p99 of the time to the accept's answer, CPU per message, memory, and the time to open.
- * crash: ends without closing, so that the next start has something to recover.
+ * -k: a second phase, in which two of five messages stay, until so many do; then the oldest is settled in its place.  So every
+ *     segment is soon less than half live, and compaction never ends.
+ * -x: ends without closing, so that the next start has something to recover.
  */
 #include "spool/spool.h"
 
@@ -30,6 +32,9 @@ struct bench {
 	char *text;
 	float *samples;
 	size_t samples_n;
+	spool_id *kept; /* a ring */
+	size_t kept_n, kept_at, kept_max;
+	uint64_t turn_of;
 	struct sender senders[SENDERS_MAX];
 };
 
@@ -64,12 +69,29 @@ static void settled(void *arg, enum spool_status status, spool_id id)
 		begin(s);
 }
 
+/* The id to settle: this one, or an older one in its place; 0: none yet. */
+static spool_id keep(struct bench *b, spool_id id)
+{
+	spool_id oldest;
+
+	if (!b->kept_max || b->turn_of++ % 5 >= 2)
+		return id;
+	oldest = b->kept[b->kept_at];
+	b->kept[b->kept_at] = id;
+	b->kept_at = (b->kept_at + 1) % b->kept_max;
+	return oldest;
+}
+
 static void was_read(void *arg, enum spool_status status, struct view bytes)
 {
 	struct sender *s = arg;
+	spool_id id = keep(s->b, s->id);
 
 	s->b->failed += status != SPOOL_OK || bytes.n != s->b->size;
-	spool_settle(s->b->spool, s->id, 0, NULL, NULL, 0, settled, s);
+	if (id)
+		spool_settle(s->b->spool, id, 0, NULL, NULL, 0, settled, s);
+	else
+		settled(s, SPOOL_OK, s->id);
 }
 
 static void accepted(void *arg, enum spool_status status, spool_id id)
@@ -151,30 +173,70 @@ static int by_time(const void *a, const void *b)
 	return (*x > *y) - (*x < *y);
 }
 
+static void phase(struct bench *b, const char *what, size_t senders, double seconds)
+{
+	struct spool_stats before, after;
+	int64_t t = now_us(CLOCK_MONOTONIC), cpu = now_us(CLOCK_PROCESS_CPUTIME_ID);
+	double took, n;
+
+	b->stop = false;
+	b->messages = b->samples_n = 0;
+	spool_get_stats(b->spool, &before);
+	for (size_t i = 0; i < senders; i++) {
+		b->senders[i].b = b;
+		begin(&b->senders[i]);
+	}
+	while (now_us(CLOCK_MONOTONIC) - t < (int64_t)(seconds * 1e6))
+		turn(b);
+	b->stop = true;
+	while (b->under_way)
+		turn(b);
+	took = (double)(now_us(CLOCK_MONOTONIC) - t);
+	cpu = now_us(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+	spool_get_stats(b->spool, &after);
+	if (!b->samples_n)
+		return;
+	qsort(b->samples, b->samples_n, sizeof *b->samples, by_time);
+	n = (double)b->messages;
+	printf("%-10s %.0f/s, %.4f syncs per message, p50 %.2f ms, p99 %.2f ms, longest %.2f ms, CPU %.1f us, failed %llu\n", what, n * 1e6 / took,
+	       (double)(after.syncs - before.syncs) / n, b->samples[b->samples_n / 2] / 1000, b->samples[b->samples_n * 99 / 100] / 1000,
+	       b->samples[b->samples_n - 1] / 1000, (double)cpu / n, (unsigned long long)b->failed);
+}
+
 int main(int argc, char **argv)
 {
-	static struct bench b;
+	static struct bench b = { .size = 4096 };
 	struct spool_options o = { .env = &env_real, .threaded = true, .wake = wake, .wake_arg = &b };
 	struct error err;
 	struct spool_recovery found;
-	struct spool_stats before, after;
+	struct spool_stats stats;
 	struct rusage usage;
-	size_t senders = argc > 2 ? strtoul(argv[2], NULL, 10) : 50, queued = argc > 5 ? strtoul(argv[5], NULL, 10) : 0;
-	double seconds = argc > 4 ? strtod(argv[4], NULL) : 5;
-	int64_t t, cpu;
-	double took, n;
+	size_t senders = 50, queued = 0, kept = 0;
+	double seconds = 5;
+	bool crash = false;
+	int64_t t;
 
-	if (argc < 2 || senders > SENDERS_MAX) {
-		fprintf(stderr, "usage: spool_bench DIRECTORY [senders] [bytes] [seconds] [queued beforehand] [strict|lagging] [crash]\n");
+	for (int c; (c = getopt(argc, argv, "s:b:t:q:k:i:x")) != -1;)
+		switch (c) {
+		case 's': senders = strtoul(optarg, NULL, 10); break;
+		case 'b': b.size = strtoul(optarg, NULL, 10); break;
+		case 't': seconds = strtod(optarg, NULL); break;
+		case 'q': queued = strtoul(optarg, NULL, 10); break;
+		case 'k': kept = strtoul(optarg, NULL, 10); break;
+		case 'i': o.index = strcmp(optarg, "lagging") == 0 ? SPOOL_INDEX_LAGGING : SPOOL_INDEX_STRICT; break;
+		case 'x': crash = true; break;
+		default: return 64;
+		}
+	if (optind + 1 != argc || senders > SENDERS_MAX) {
+		fprintf(stderr, "usage: spool_bench [-s senders] [-b octets] [-t seconds] [-q queued] [-k kept] [-i strict|lagging] [-x] DIRECTORY\n");
 		return 64;
 	}
-	b.size = argc > 3 ? strtoul(argv[3], NULL, 10) : 4096;
 	b.text = malloc(b.size + 1);
 	b.samples = malloc(SAMPLES * sizeof *b.samples);
+	b.kept = calloc(kept + 1, sizeof *b.kept);
 	b.wake = eventfd(0, EFD_CLOEXEC);
 	memset(b.text, 'm', b.size);
-	o.path = argv[1];
-	o.index = argc > 6 && strcmp(argv[6], "lagging") == 0 ? SPOOL_INDEX_LAGGING : SPOOL_INDEX_STRICT;
+	o.path = argv[optind];
 	t = now_us(CLOCK_MONOTONIC);
 	if (spool_open(&b.spool, &o, &found, &err) == -1) {
 		fprintf(stderr, "spool_bench: %s\n", err.text);
@@ -187,33 +249,19 @@ int main(int argc, char **argv)
 	fill(&b, queued);
 	if (queued)
 		printf("fill       %.0f messages/s\n", (double)queued * 1e6 / (double)(now_us(CLOCK_MONOTONIC) - t));
-	spool_get_stats(b.spool, &before);
-	t = now_us(CLOCK_MONOTONIC);
-	cpu = now_us(CLOCK_PROCESS_CPUTIME_ID);
-	for (size_t i = 0; i < senders; i++) {
-		b.senders[i].b = &b;
-		begin(&b.senders[i]);
+	phase(&b, "messages", senders, seconds);
+	if (kept) {
+		b.kept_max = kept;
+		phase(&b, "filling", senders, seconds);
+		phase(&b, "compacting", senders, seconds);
 	}
-	while (now_us(CLOCK_MONOTONIC) - t < (int64_t)(seconds * 1e6))
-		turn(&b);
-	b.stop = true;
-	while (b.under_way)
-		turn(&b);
-	took = (double)(now_us(CLOCK_MONOTONIC) - t);
-	cpu = now_us(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-	spool_get_stats(b.spool, &after);
+	spool_get_stats(b.spool, &stats);
 	getrusage(RUSAGE_SELF, &usage);
-	qsort(b.samples, b.samples_n, sizeof *b.samples, by_time);
-	n = (double)b.messages;
-	if (b.samples_n)
-		printf("messages   %.0f/s, %.4f syncs per message, p50 %.2f ms, p99 %.2f ms, CPU %.1f us, failed %llu\n",
-		       n * 1e6 / took, (double)(after.syncs - before.syncs) / n, b.samples[b.samples_n / 2] / 1000,
-		       b.samples[b.samples_n * 99 / 100] / 1000, (double)cpu / n, (unsigned long long)b.failed);
 	printf("spool      %llu segments, %.1f MiB live of %.1f MiB, memory %.1f MiB (with %.1f MiB of samples)\n",
-	       (unsigned long long)after.segments, (double)after.bytes_live / 1048576, (double)after.bytes_total / 1048576,
+	       (unsigned long long)stats.segments, (double)stats.bytes_live / 1048576, (double)stats.bytes_total / 1048576,
 	       (double)usage.ru_maxrss / 1024, (double)(b.samples_n * sizeof *b.samples) / 1048576);
 	fflush(stdout);
-	if (argc > 7)
+	if (crash)
 		_exit(b.failed != 0);
 	spool_close(b.spool);
 	return b.failed != 0;
