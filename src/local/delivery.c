@@ -169,7 +169,7 @@ void local_delivery_answer(struct delivery *d)
 	/* Without memory for the results an answer without them makes the queue end the channel and take all as undecided: better
 	 * than a delivery that never ends. */
 	m.results = ok ? buf_view(&list) : VIEW("");
-	if (d->from && (!wire_send_OUTCOME(d->from, &m) || !ok))
+	if (d->from && (!wire_send_OUTCOME(d->from, &m) || !ok) && channel_is_open(d->from))
 		EMIT(l->role->events, FAULT, F_STR("where", "local"), F_STR("reason", "an outcome could not be told"));
 	buf_free(&list);
 	local_delivery_free(d);

@@ -104,7 +104,7 @@ static void answer(struct request *r)
 		.reason = view_cstr(r->reason),
 	};
 
-	if (r->asker && !wire_send_RESOLVED(r->asker->channel, &m))
+	if (r->asker && !wire_send_RESOLVED(r->asker->channel, &m) && channel_is_open(r->asker->channel))
 		EMIT(r->asker->room->role->events, FAULT, F_STR("where", "resolve"), F_STR("reason", "an answer could not be told"));
 	request_free(r);
 }
@@ -183,7 +183,8 @@ static bool start_request(struct asker *a, const struct wire_RESOLVE *m)
 	r = a->count < RESOLVE_REQUESTS_MAX ? calloc(1, sizeof *r) : NULL;
 	if (!r) {
 		struct wire_RESOLVED busy = { .stream = m->stream, .status = WIRE_DNS_TEMPORARY, .reason = VIEW("too many questions at once") };
-		return wire_send_RESOLVED(a->channel, &busy);
+		wire_send_RESOLVED(a->channel, &busy); /* one that has gone meanwhile did nothing wrong */
+		return true;
 	}
 	r->asker = a;
 	r->stream = m->stream;

@@ -202,7 +202,7 @@ void send_delivery_finish(struct send_delivery *d, bool host_failed, bool maybe,
 	/* Without memory for the results an answer without them makes the queue end the channel and take all as undecided: better
 	 * than a delivery that never ends. */
 	m.results = ok ? buf_view(&list) : VIEW("");
-	if (s->queue && (!wire_send_OUTCOME(s->queue, &m) || !ok))
+	if (s->queue && (!wire_send_OUTCOME(s->queue, &m) || !ok) && channel_is_open(s->queue))
 		EMIT(send_role_of(s)->events, FAULT, F_STR("where", "send"), F_STR("reason", "an outcome could not be told"));
 	buf_free(&list);
 	send_delivery_drop(d);

@@ -360,6 +360,22 @@ static void test_checks(void **state)
 	world_free(&w);
 }
 
+/* receive dies with a question under way: nobody did anything wrong, and nobody is accused. */
+static void test_asker_gone(void **state)
+{
+	struct world w = world_new("");
+	struct wire_RCPT_CHECK m = { .stream = 1, .domain = VIEW("local.test"), .user = VIEW("bob") };
+
+	(void)state;
+	w.receive = connect_role(&w, ROLE_RECEIVE);
+	wire_send_RCPT_CHECK(w.receive, &m);
+	channel_free(w.receive);
+	w.receive = NULL;
+	rig_turns(w.rig, 5);
+	assert_null(strstr(rig_log(w.rig), "frame_refused"));
+	world_free(&w);
+}
+
 static void test_bad_frames(void **state)
 {
 	(void)state;
@@ -415,7 +431,7 @@ static void test_drain(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_refusals), cmocka_unit_test(test_bad_frames), cmocka_unit_test(test_disk_full), cmocka_unit_test(test_loop),
+		cmocka_unit_test(test_refusals), cmocka_unit_test(test_asker_gone), cmocka_unit_test(test_bad_frames), cmocka_unit_test(test_disk_full), cmocka_unit_test(test_loop),
 		cmocka_unit_test(test_big), cmocka_unit_test(test_checks), cmocka_unit_test(test_delivers), cmocka_unit_test(test_drain),
 	};
 
