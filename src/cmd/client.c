@@ -255,8 +255,10 @@ static int make_tls(const struct client_arguments *a, struct client_run *r)
 	if (verify || a->ca_file)
 		status = read_file(a->ca_file ? a->ca_file : DEFAULT_TRUST, &trust);
 	if (status == 0) {
-		r->tls_context =
-			tls_client_new(verify ? TLS_VERIFY_CHAIN_AND_NAME : TLS_VERIFY_NONE, buf_view(&trust), &e);
+		if (verify && buf_len(&trust) == 0)
+			error_set(&e, ERROR_INPUT, "there is nobody to trust");
+		else
+			r->tls_context = tls_client_new(buf_view(&trust), &e);
 		if (!r->tls_context) {
 			fprintf(stderr, "postrider client: %s: %s\n", a->ca_file ? a->ca_file : DEFAULT_TRUST, e.text);
 			status = EX_DATAERR;

@@ -57,6 +57,7 @@ struct client_run {
 	struct client_result *results; /* a->rcpt_count */
 	struct view credentials;
 	struct tls_context *tls_context;
+	struct tls_peer_check check;
 	struct loop *loop;
 	/* where it is */
 	struct addrinfo *addresses, *at;

@@ -153,8 +153,11 @@ static void on_fault(struct client_run *r, const struct psmtp_client_event *ev)
 
 static void start_tls(struct client_run *r)
 {
+	r->check = (struct tls_peer_check){
+		.how = r->a->tls == CONF_TLS_VERIFY ? TLS_CHECK_CHAIN_AND_NAME : TLS_CHECK_NONE, .name = r->a->host
+	};
 	r->tls_broke = true; /* until it is up */
-	if (conn_start_tls(&r->conn, r->tls_context, false, r->a->host) == -1)
+	if (conn_start_tls(&r->conn, r->tls_context, false, &r->check) == -1)
 		psmtp_client_tls_failed(r->smtp, now_of(r));
 }
 

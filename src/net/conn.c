@@ -219,7 +219,7 @@ static bool shake(struct conn *c, struct view *v)
 		return true;
 	c->flags &= ~(unsigned)HANDSHAKE;
 	c->flags |= UP;
-	c->tls_name = NULL;
+	c->tls_check = NULL;
 	return CALL(c, tls_up, tls_get_facts(c->tls));
 }
 
@@ -441,11 +441,11 @@ static bool begin_tls(struct conn *c)
 	c->flags &= ~(unsigned)TLS_ASKED;
 	c->flags |= HANDSHAKE;
 	c->epoch = CONN_TLS;
-	c->tls = tls_session_new(c->tls_context, has(c, TLS_SERVER), c->tls_name);
+	c->tls = tls_session_new(c->tls_context, has(c, TLS_SERVER), c->tls_check);
 	if (!c->tls) {
 		c->flags &= ~(unsigned)HANDSHAKE;
 		c->flags |= TLS_OVER;
-		return CALL(c, tls_failed, "no TLS session: out of memory, or the name to verify is none");
+		return CALL(c, tls_failed, "no TLS session: out of memory, or nothing to verify the peer with");
 	}
 	update_watch(c);
 	if (has(c, TLS_SERVER)) /* the client speaks first */
@@ -703,18 +703,23 @@ size_t conn_read_once(struct conn *c)
 	return pending;
 }
 
-int conn_start_tls(struct conn *c, struct tls_context *context, bool server, const char *name)
+int conn_start_tls(struct conn *c, struct tls_context *context, bool server, const struct tls_peer_check *check)
 {
 	assert(!has(c, IN_INPUT)); /* what the present input has not taken could not be told from nothing */
 	if (c->epoch != CONN_CLEAR || has(c, TLS_ASKED | CLOSING | FAILED) || buf_len(&c->in) || !has(c, OPEN))
 		return -1;
 	c->tls_context = context;
-	c->tls_name = name;
+	c->tls_check = check;
 	c->flags |= TLS_ASKED | PUMP | (server ? TLS_SERVER : 0);
 	c->flags &= ~(unsigned)HELD; /* nothing is left to hold */
 	update_watch(c);
 	soon(c);
 	return 0;
+}
+
+const struct tls_facts *conn_tls_facts(struct conn *c)
+{
+	return c->tls ? tls_get_facts(c->tls) : NULL;
 }
 
 void conn_close(struct conn *c)

@@ -62,7 +62,7 @@ struct conn {
 	struct loop_later later;
 	struct tls_session *tls;
 	struct tls_context *tls_context;
-	const char *tls_name;
+	const struct tls_peer_check *tls_check;
 	struct buf in, raw, out; /* left by input; ciphertext not yet taken; ciphertext not yet written */
 	size_t lingered;
 	bool *gone;              /* set while a callback runs: conn_free tells the frames above it */
@@ -86,11 +86,13 @@ void conn_resume(struct conn *);
  * (RFC 3207 section 6; design.md section 2).  Not from within input: call it in input_done or outside of callbacks.
  * Returns the octets that were pending: left by input before and read now. */
 size_t conn_read_once(struct conn *);
-/* server: accept a handshake, else begin one and ask for name (borrowed until tls_up or tls_failed).
+/* server: accept a handshake (check is NULL), else begin one and check the peer (borrowed until tls_up or tls_failed).
  * -1 when octets in clear are pending (input left them), or when TLS is or was there already: end the session.
  * Otherwise tls_up or tls_failed follows; the time is the caller's to limit.  What output shows before the handshake begins
  * leaves in clear: after this call show nothing new until tls_up. */
-int conn_start_tls(struct conn *, struct tls_context *, bool server, const char *name);
+int conn_start_tls(struct conn *, struct tls_context *, bool server, const struct tls_peer_check *);
+/* What is known of the TLS session, also in and after tls_failed; NULL: there was none. */
+const struct tls_facts *conn_tls_facts(struct conn *);
 /* `closed` follows (not from within); a connection that was never opened has nothing to close, and none follows. */
 void conn_close(struct conn *);
 /* The same, but the descriptor is given back as soon as the kernel has the last octet: for a peer that was turned away, and

@@ -268,10 +268,10 @@ static void start_tls(struct link *l)
 {
 	struct sender *s = l->sender;
 	bool verify = l->target->dest.hop.tls == CONF_TLS_VERIFY;
-	struct tls_context *c = verify ? s->tls_verify : s->tls_any;
 
+	l->check = (struct tls_peer_check){ .how = verify ? TLS_CHECK_CHAIN_AND_NAME : TLS_CHECK_NONE, .name = candidate_of(l)->host };
 	l->tls_broke = true; /* until it is up */
-	if (!c || conn_start_tls(&l->conn, c, false, candidate_of(l)->host) == -1)
+	if (conn_start_tls(&l->conn, s->tls, false, &l->check) == -1)
 		psmtp_client_tls_failed(l->smtp, now_of(l));
 }
 

@@ -229,12 +229,8 @@ static int make_sender(struct send_room *room, struct sender *s, unsigned index,
 	loop_log(s->loop, role->events);
 	loop_timer_init(&s->sweep, s->loop, on_sweep, s);
 	loop_timer_set(&s->sweep, loop_now(s->loop) + SWEEP_MS);
-	s->tls_any = index ? tls_client_like(room->senders[0].tls_any, TLS_VERIFY_NONE, e) : tls_client_new(TLS_VERIFY_NONE, trust, e);
-	if (!s->tls_any)
-		return -1;
-	if (trust.p)
-		s->tls_verify = tls_client_like(s->tls_any, TLS_VERIFY_CHAIN_AND_NAME, e);
-	return !trust.p || s->tls_verify ? 0 : -1;
+	s->tls = index ? tls_client_like(room->senders[0].tls, e) : tls_client_new(trust, e);
+	return s->tls ? 0 : -1;
 }
 
 static void on_drained(void *arg)
@@ -326,8 +322,7 @@ static void free_sender(struct sender *s)
 	if (s->resolve)
 		channel_free(s->resolve);
 	loop_timer_stop(&s->sweep);
-	tls_context_free(s->tls_any);
-	tls_context_free(s->tls_verify);
+	tls_context_free(s->tls);
 	loop_thread_free(&s->thread);
 }
 

@@ -55,7 +55,7 @@ struct sender {
 	struct channel *queue, *resolve;
 	struct target *targets[SEND_BUCKETS];
 	struct send_delivery *deliveries[SEND_BUCKETS]; /* by stream */
-	struct tls_context *tls_any, *tls_verify;       /* made at prepare; verify NULL: no trust bundle */
+	struct tls_context *tls; /* made at prepare */
 	struct loop_timer sweep;
 	uint64_t asks;
 	unsigned delivery_count, link_count, target_count, target_most;
@@ -131,6 +131,7 @@ struct link {
 	enum link_state state;
 	struct dial dial;
 	struct conn conn;
+	struct tls_peer_check check;
 	bool conn_made;
 	struct psmtp_client *smtp;
 	struct loop_timer timer;

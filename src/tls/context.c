@@ -62,6 +62,7 @@ void ossl_context_free(struct tls_context *base)
 	struct ossl_context *c = (struct ossl_context *)base;
 
 	SSL_CTX_free(c->ssl);
+	SSL_CTX_free(c->strict);
 	EVP_PKEY_free(c->key);
 	EVP_PKEY_free(c->public);
 	BIO_meth_free(c->bio);
@@ -85,10 +86,8 @@ static struct ossl_context *context_new(bool server)
 }
 
 /* What server and client have in common. */
-static int common(struct ossl_context *c, const char *ciphers)
+static int common(SSL_CTX *s, const char *ciphers)
 {
-	SSL_CTX *s = c->ssl;
-
 	SSL_CTX_set_options(s, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |
 				       SSL_OP_PRIORITIZE_CHACHA);
 	SSL_CTX_set_mode(s, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
@@ -226,7 +225,7 @@ struct tls_context *tls_server_new(const struct tls_server_options *o, struct er
 	c->signer = o->signer;
 	c->lib = OSSL_LIB_CTX_new();
 	if (!c->lib || tls_provider_load(c->lib, c->providers) == -1 ||
-	    !(c->ssl = SSL_CTX_new_ex(c->lib, NULL, TLS_server_method())) || common(c, SERVER_CIPHERS) == -1 ||
+	    !(c->ssl = SSL_CTX_new_ex(c->lib, NULL, TLS_server_method())) || common(c->ssl, SERVER_CIPHERS) == -1 ||
 	    SSL_CTX_set_ciphersuites(c->ssl, SERVER_SUITES) != 1 ||
 	    SSL_CTX_set1_sigalgs_list(c->ssl, SIGALGS) != 1) {
 		complain(e, ERROR_OURS, "no TLS context");
@@ -309,26 +308,35 @@ static int load_trust(struct ossl_context *c, struct view trust, struct error *e
 	return 0;
 }
 
+static SSL_CTX *client_ssl(const char *ciphers, int verify)
+{
+	SSL_CTX *s = SSL_CTX_new(TLS_client_method());
+
+	if (!s || common(s, ciphers) == -1 || SSL_CTX_dane_enable(s) != 1) {
+		SSL_CTX_free(s);
+		return NULL;
+	}
+	SSL_CTX_set_verify(s, verify, NULL);
+	ossl_check_watch(s);
+	/* what the operator lists is trusted, also when it is not a root */
+	X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(s), X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_TRUSTED_FIRST);
+	return s;
+}
+
 /* The trusted certificates come from trust, or are those of `like`, which has parsed them already. */
-static struct tls_context *client_new(enum tls_verify verify, struct view trust, const struct ossl_context *like, struct error *e)
+static struct tls_context *client_new(struct view trust, const struct ossl_context *like, struct error *e)
 {
 	struct ossl_context *c = context_new(false);
-	bool strict = verify == TLS_VERIFY_CHAIN_AND_NAME;
 
 	ERR_clear_error();
 	if (!c || !c->bio) {
 		error_set(e, ERROR_AGAIN, "no TLS context: out of memory");
 		goto fail;
 	}
-	c->verify = verify;
-	c->ssl = SSL_CTX_new(TLS_client_method());
-	if (!c->ssl || common(c, strict ? STRICT_CIPHERS : LENIENT_CIPHERS) == -1) {
+	c->ssl = client_ssl(LENIENT_CIPHERS, SSL_VERIFY_NONE);
+	c->strict = client_ssl(STRICT_CIPHERS, SSL_VERIFY_PEER);
+	if (!c->ssl || !c->strict) {
 		complain(e, ERROR_OURS, "no TLS context");
-		goto fail;
-	}
-	SSL_CTX_set_verify(c->ssl, strict ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
-	if (strict && trust.n == 0 && !(like && like->trusting)) {
-		error_set(e, ERROR_INPUT, "there is no trust bundle to verify with");
 		goto fail;
 	}
 	if (trust.n && load_trust(c, trust, e) == -1)
@@ -337,8 +345,7 @@ static struct tls_context *client_new(enum tls_verify verify, struct view trust,
 		SSL_CTX_set1_cert_store(c->ssl, SSL_CTX_get_cert_store(like->ssl));
 		c->trusting = like->trusting;
 	}
-	/* what the operator lists is trusted, also when it is not a root */
-	X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(c->ssl), X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_TRUSTED_FIRST);
+	SSL_CTX_set1_cert_store(c->strict, SSL_CTX_get_cert_store(c->ssl));
 	return &c->base;
 fail:
 	if (c)
@@ -346,12 +353,12 @@ fail:
 	return NULL;
 }
 
-struct tls_context *tls_client_new(enum tls_verify verify, struct view trust, struct error *e)
+struct tls_context *tls_client_new(struct view trust, struct error *e)
 {
-	return client_new(verify, trust, NULL, e);
+	return client_new(trust, NULL, e);
 }
 
-struct tls_context *tls_client_like(const struct tls_context *like, enum tls_verify verify, struct error *e)
+struct tls_context *tls_client_like(const struct tls_context *like, struct error *e)
 {
-	return client_new(verify, VIEW(""), (const struct ossl_context *)like, e);
+	return client_new(VIEW(""), (const struct ossl_context *)like, e);
 }

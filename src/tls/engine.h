@@ -7,7 +7,7 @@
 #include <openssl/types.h>
 
 struct tls_engine {
-	struct tls_session *(*start)(struct tls_context *, bool server, const char *name);
+	struct tls_session *(*start)(struct tls_context *, bool server, const struct tls_peer_check *);
 	void (*free)(struct tls_session *);
 	enum tls_status (*handshake)(struct tls_session *, struct view *in, struct buf *out);
 	enum tls_status (*read)(struct tls_session *, struct view *in, void *to, size_t n, size_t *got, struct buf *out);

@@ -206,6 +206,7 @@ static const struct tls_facts *null_facts(struct tls_session *base)
 	struct null_session *s = (struct null_session *)base;
 
 	s->facts = (struct tls_facts){ .protocol = VIEW("NULL"), .cipher = VIEW("NULL"), .verify = VIEW("not checked"),
+				       .by = TLS_BY_NOTHING, .fault = TLS_FAULT_NONE,
 				       .peer_name = VIEW(""), .sni = view_cstr(s->name) };
 	return &s->facts;
 }
@@ -218,9 +219,10 @@ static void null_free(struct tls_session *base)
 	alloc_put(&alloc_libc, s);
 }
 
-static struct tls_session *null_start(struct tls_context *base, bool server, const char *name)
+static struct tls_session *null_start(struct tls_context *base, bool server, const struct tls_peer_check *check)
 {
 	struct null_context *c = (struct null_context *)base;
+	const char *name = check ? check->name : NULL;
 	struct null_session *s;
 
 	if (c->fault == TLS_NULL_FAIL_START || (name && strlen(name) >= sizeof s->name))

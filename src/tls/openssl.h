@@ -5,12 +5,23 @@
 
 #include <openssl/bio.h>
 
+/* RFC 7218: of a TLSA record, the fields that SMTP knows.  Zero is legal there. */
+#define TLSA_DANE_TA 2
+#define TLSA_DANE_EE 3
+#define TLSA_CERT 0
+#define TLSA_KEY 1
+#define TLSA_WHOLE 0
+#define TLSA_SHA256 1
+#define TLSA_SHA512 2
+
 struct ossl_context {
 	struct tls_context base;
 	SSL_CTX *ssl;
 	BIO_METHOD *bio;      /* reads from a view, writes to a buf: session.c */
-	bool server, trusting; /* trusting: a trust bundle was given */
-	enum tls_verify verify;
+	bool server;
+	/* client: ssl takes what it can get; strict is for sessions that must verify; both have the same store */
+	SSL_CTX *strict;
+	bool trusting;        /* a trust bundle was given */
 	/* server: a library context of its own, because the provider is loaded into it */
 	OSSL_LIB_CTX *lib;
 	OSSL_PROVIDER *providers[2];
@@ -19,7 +30,11 @@ struct ossl_context {
 };
 
 extern const struct tls_engine ossl_engine;
-struct tls_session *ossl_start(struct tls_context *, bool server, const char *name);
+struct tls_session *ossl_start(struct tls_context *, bool server, const struct tls_peer_check *);
+/* Makes the session ask and check: check.c.  False: memory, an impossible name, or a check without what it needs. */
+bool ossl_check_set(SSL *, const struct tls_peer_check *);
+void ossl_check_watch(SSL_CTX *); /* session.c: remembers the peer's subject, also when it is refused */
+enum tls_fault ossl_check_fault(long verify_result);
 BIO_METHOD *ossl_bio_method(void);
 /* The words of the oldest error in OpenSSL's queue, which is emptied. */
 const char *ossl_words(char *to, size_t room);

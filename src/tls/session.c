@@ -11,7 +11,6 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509_vfy.h>
-#include <openssl/x509v3.h>
 #include <stdio.h>
 
 #define NAME_MAX_TLS 255 /* a domain name (RFC 1035 2.3.4) */
@@ -24,8 +23,10 @@ struct ossl_session {
 	struct buf *out;
 	bool starved;     /* the write to out failed: memory, or its cap */
 	bool named;       /* a name is checked */
+	enum tls_check how;
 	struct tls_facts facts;
-	char peer[NAME_MAX_TLS + 1];
+	char peer[NAME_MAX_TLS + 1]; /* the subject of its certificate, then the name that matched */
+	char words[40];
 };
 
 /* ---- the BIO ---- */
@@ -81,66 +82,83 @@ BIO_METHOD *ossl_bio_method(void)
 
 /* ---- life ---- */
 
-/* The name to ask for and to check: a domain goes into SNI (RFC 6066 3 forbids addresses there). */
-static bool set_name(struct ossl_session *s, const char *name)
+/* The subject in one printable line, for the log. */
+static void subject(X509 *x, char *to, size_t room)
 {
-	X509_VERIFY_PARAM *p = SSL_get0_param(s->ssl);
-	ASN1_OCTET_STRING *ip;
-	char host[NAME_MAX_TLS + 1];
-	size_t n = strlen(name);
+	BIO *b = BIO_new(BIO_s_mem());
+	char *p = NULL;
+	long n;
 
-	if (n && name[n - 1] == '.')
-		n--;
-	if (n == 0 || n > NAME_MAX_TLS)
-		return false;
-	memcpy(host, name, n);
-	host[n] = 0;
-	/* the subject's common name decides nothing: RFC 6125 6.4.4, RFC 7817 */
-	X509_VERIFY_PARAM_set_hostflags(p, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-	ip = a2i_IPADDRESS(host);
-	if (ip) {
-		ASN1_OCTET_STRING_free(ip);
-		return X509_VERIFY_PARAM_set1_ip_asc(p, host) == 1;
-	}
-	return X509_VERIFY_PARAM_set1_host(p, host, n) == 1 && SSL_set_tlsext_host_name(s->ssl, host) == 1;
+	to[0] = 0;
+	if (!b)
+		return;
+	if (X509_NAME_print_ex(b, X509_get_subject_name(x), 0, XN_FLAG_RFC2253) >= 0 && (n = BIO_get_mem_data(b, &p)) > 0)
+		snprintf(to, room, "%.*s", (int)n, p);
+	BIO_free(b);
+	ERR_clear_error();
 }
 
-struct tls_session *ossl_start(struct tls_context *base, bool server, const char *name)
+/* Sees the peer's certificate before it is judged: a handshake that fails on it has no other way to name it. */
+static int on_certificate(X509_STORE_CTX *store, void *unused)
+{
+	SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+	struct ossl_session *s = SSL_get_app_data(ssl);
+	X509 *x = X509_STORE_CTX_get0_cert(store);
+
+	(void)unused;
+	if (x)
+		subject(x, s->peer, sizeof s->peer);
+	return X509_verify_cert(store);
+}
+
+void ossl_check_watch(SSL_CTX *c)
+{
+	SSL_CTX_set_cert_verify_callback(c, on_certificate, NULL);
+}
+
+/* Whether what the check asks for is there at all. */
+static bool possible(const struct ossl_context *c, bool server, const struct tls_peer_check *check)
+{
+	if (server != c->server || server != !check)
+		return false;
+	return server || check->how != TLS_CHECK_CHAIN_AND_NAME || c->trusting;
+}
+
+struct tls_session *ossl_start(struct tls_context *base, bool server, const struct tls_peer_check *check)
 {
 	struct ossl_context *c = (struct ossl_context *)base;
 	struct ossl_session *s;
 	BIO *bio;
 
-	if (server != c->server || (!server && c->verify == TLS_VERIFY_CHAIN_AND_NAME && !name))
-		return NULL; /* a strict client without a name would check none */
+	if (!possible(c, server, check))
+		return NULL;
 	s = alloc_get(&alloc_libc, sizeof *s);
 	if (!s)
 		return NULL;
-	*s = (struct ossl_session){ .base.engine = base->engine, .context = c };
+	*s = (struct ossl_session){ .base.engine = base->engine, .context = c, .how = server ? TLS_CHECK_NONE : check->how };
 	ERR_clear_error();
-	s->ssl = SSL_new(c->ssl);
+	s->ssl = SSL_new(s->how == TLS_CHECK_NONE ? c->ssl : c->strict);
 	bio = s->ssl ? BIO_new(c->bio) : NULL;
-	if (!bio) {
-		SSL_free(s->ssl);
-		alloc_put(&alloc_libc, s);
-		ERR_clear_error();
-		return NULL;
-	}
+	if (!bio || SSL_set_app_data(s->ssl, s) != 1)
+		goto fail;
 	BIO_set_data(bio, s);
 	BIO_set_init(bio, 1);
 	SSL_set_bio(s->ssl, bio, bio);
+	bio = NULL;
 	if (server)
 		SSL_set_accept_state(s->ssl);
 	else
 		SSL_set_connect_state(s->ssl);
-	if (name && !server && !set_name(s, name)) {
-		SSL_free(s->ssl);
-		alloc_put(&alloc_libc, s);
-		ERR_clear_error();
-		return NULL;
-	}
-	s->named = name && !server;
+	if (!server && !ossl_check_set(s->ssl, check))
+		goto fail;
+	s->named = !server && (check->name || check->names_n);
 	return &s->base;
+fail:
+	BIO_free(bio);
+	SSL_free(s->ssl);
+	alloc_put(&alloc_libc, s);
+	ERR_clear_error();
+	return NULL;
 }
 
 static void ossl_free(struct tls_session *base)
@@ -165,7 +183,7 @@ static enum tls_status judge(struct ossl_session *s, int ret, const char *during
 		return TLS_WANT;
 	else if (e == SSL_ERROR_ZERO_RETURN)
 		return TLS_CLOSED;
-	else if (verify != X509_V_OK && s->context->verify == TLS_VERIFY_CHAIN_AND_NAME && !SSL_is_init_finished(s->ssl))
+	else if (verify != X509_V_OK && s->how != TLS_CHECK_NONE && !SSL_is_init_finished(s->ssl))
 		snprintf(words, sizeof words, "certificate not accepted: %s", X509_verify_cert_error_string(verify));
 	else
 		ossl_words(words, sizeof words);
@@ -252,22 +270,6 @@ static void ossl_close(struct tls_session *base, struct buf *out)
 	leave(s);
 }
 
-/* The subject in one printable line, for the log. */
-static void subject(X509 *x, char *to, size_t room)
-{
-	BIO *b = BIO_new(BIO_s_mem());
-	char *p = NULL;
-	long n;
-
-	to[0] = 0;
-	if (!b)
-		return;
-	if (X509_NAME_print_ex(b, X509_get_subject_name(x), 0, XN_FLAG_RFC2253) >= 0 && (n = BIO_get_mem_data(b, &p)) > 0)
-		snprintf(to, room, "%.*s", (int)n, p);
-	BIO_free(b);
-	ERR_clear_error();
-}
-
 static void address(SSL *ssl, char *to, size_t room)
 {
 	char *ip = X509_VERIFY_PARAM_get1_ip_asc(SSL_get0_param(ssl));
@@ -276,14 +278,62 @@ static void address(SSL *ssl, char *to, size_t room)
 	OPENSSL_free(ip);
 }
 
+/* The record that matched: usage, and in words. */
+static enum tls_verified_by by_dane(struct ossl_session *s)
+{
+	uint8_t usage = 0, selector = 0, matching = 0;
+
+	if (SSL_get0_dane_authority(s->ssl, NULL, NULL) < 0 ||
+	    SSL_get0_dane_tlsa(s->ssl, &usage, &selector, &matching, NULL, NULL) < 0)
+		return TLS_BY_NOTHING;
+	snprintf(s->words, sizeof s->words, "verified by TLSA %u %u %u", usage, selector, matching);
+	return usage == TLSA_DANE_EE ? TLS_BY_DANE_EE : TLS_BY_DANE_TA;
+}
+
+/* Who the peer is and how we know, in facts that say nothing yet.  Without its certificate the handshake failed, maybe on it. */
+static void judge_peer(struct ossl_session *s, struct tls_facts *f, X509 *peer)
+{
+	const char *matched = X509_VERIFY_PARAM_get0_peername(SSL_get0_param(s->ssl));
+	long verify = SSL_get_verify_result(s->ssl);
+
+	f->by = TLS_BY_NOTHING;
+	f->fault = TLS_FAULT_NONE;
+	if (!peer && !s->peer[0]) {
+		f->fault = TLS_FAULT_NO_CERTIFICATE;
+		f->verify = VIEW("no certificate");
+		return;
+	}
+	if (s->how != TLS_CHECK_DANE && !s->context->trusting) {
+		f->verify = VIEW("not checked");
+		return;
+	}
+	if (verify != X509_V_OK) {
+		f->fault = ossl_check_fault(verify);
+		f->verify = view_cstr(X509_verify_cert_error_string(verify));
+		return;
+	}
+	if (s->how != TLS_CHECK_DANE && !s->named) {
+		f->verify = VIEW("no name to check");
+		return;
+	}
+	f->by = s->how == TLS_CHECK_DANE ? by_dane(s) : TLS_BY_CHAIN;
+	f->verified = f->by != TLS_BY_NOTHING && peer;
+	f->verify = s->words[0] ? view_cstr(s->words) : f->verified ? VIEW("verified") : VIEW("not checked");
+	if (!f->verified)
+		return;
+	if (matched)
+		snprintf(s->peer, sizeof s->peer, "%s", matched);
+	else if (f->by == TLS_BY_CHAIN) /* an address */
+		address(s->ssl, s->peer, sizeof s->peer);
+	f->peer_name = view_cstr(s->peer);
+}
+
 static const struct tls_facts *ossl_facts(struct tls_session *base)
 {
 	struct ossl_session *s = (struct ossl_session *)base;
 	struct tls_facts *f = &s->facts;
 	X509 *peer = SSL_get0_peer_certificate(s->ssl);
-	const char *matched = X509_VERIFY_PARAM_get0_peername(SSL_get0_param(s->ssl));
 	const SSL_CIPHER *cipher = SSL_get_current_cipher(s->ssl);
-	long verify = SSL_get_verify_result(s->ssl);
 
 	*f = (struct tls_facts){
 		.protocol = view_cstr(SSL_get_version(s->ssl)),
@@ -294,23 +344,8 @@ static const struct tls_facts *ossl_facts(struct tls_session *base)
 	f->sni = view_cstr(SSL_get_servername(s->ssl, TLSEXT_NAMETYPE_host_name));
 	if (!f->sni.p)
 		f->sni = VIEW("");
-	f->peer_name = VIEW("");
-	if (!peer) {
-		f->verify = VIEW("no certificate");
-		return f;
-	}
-	f->verified = s->context->trusting && verify == X509_V_OK && s->named;
-	f->verify = !s->context->trusting ? VIEW("not checked") :
-		    f->verified           ? VIEW("verified") :
-		    verify == X509_V_OK   ? VIEW("no name to check") :
-					    view_cstr(X509_verify_cert_error_string(verify));
-	if (f->verified && matched)
-		snprintf(s->peer, sizeof s->peer, "%s", matched);
-	else if (f->verified) /* an address */
-		address(s->ssl, s->peer, sizeof s->peer);
-	else
-		subject(peer, s->peer, sizeof s->peer);
 	f->peer_name = view_cstr(s->peer);
+	judge_peer(s, f, peer);
 	return f;
 }
 

@@ -1,9 +1,9 @@
 /* tls.c - the calls of tls.h, handed to the engine of the context. */
 #include "tls/engine.h"
 
-struct tls_session *tls_session_new(struct tls_context *c, bool server, const char *name)
+struct tls_session *tls_session_new(struct tls_context *c, bool server, const struct tls_peer_check *check)
 {
-	return c->engine->start(c, server, name);
+	return c->engine->start(c, server, check);
 }
 
 void tls_session_free(struct tls_session *s)

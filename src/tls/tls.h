@@ -58,14 +58,11 @@ int tls_server_check(struct tls_context *, struct error *);
 /* Seconds since the epoch when the first certificate of the chain ends; 0: unknown (null engine). */
 int64_t tls_context_expires(const struct tls_context *);
 
-/* NONE: encrypts to whoever answers.  CHAIN_AND_NAME: a chain to the trust bundle, in date, and a subjectAltName that is
- * the name asked for; the subject's common name decides nothing (RFC 6125, RFC 8314).  A failed check fails the handshake. */
-enum tls_verify { TLS_VERIFY_NONE = 1, TLS_VERIFY_CHAIN_AND_NAME };
-/* With NONE and a bundle, the check is made and stated in the facts, but decides nothing. */
-struct tls_context *tls_client_new(enum tls_verify, struct view trust_pem, struct error *);
+/* For any number of sessions, each with a check of its own.  trust: PEM; empty: nobody is trusted, CHAIN_AND_NAME is impossible. */
+struct tls_context *tls_client_new(struct view trust_pem, struct error *);
 /* Another one that shares the trusted certificates of a context of tls_client_new: a bundle of 140 costs 50 ms and a MiB to
- * parse, and each thread wants contexts of its own.  Either may be freed first. */
-struct tls_context *tls_client_like(const struct tls_context *, enum tls_verify, struct error *);
+ * parse, and each thread wants a context of its own.  Either may be freed first. */
+struct tls_context *tls_client_like(const struct tls_context *, struct error *);
 
 void tls_context_free(struct tls_context *);
 
@@ -86,6 +83,37 @@ enum tls_null_fault {
 /* Works as server and as client context.  Records are marker, length, octets in clear: see null.c. */
 struct tls_context *tls_null_new(enum tls_null_fault);
 
+/* ---- whom a client accepts ---- */
+
+enum tls_check {
+	TLS_CHECK_NONE = 1,       /* encrypts to whoever answers; with a trust bundle the check is made and told, but decides nothing */
+	TLS_CHECK_CHAIN_AND_NAME, /* a chain to the trust bundle, in date, and a subjectAltName that is one of the names */
+	TLS_CHECK_DANE            /* one of the TLSA records (RFC 7672 3.1): DANE-EE ignores names and dates, DANE-TA checks both;
+				     the trust bundle counts for nothing */
+};
+
+/* A TLSA record (RFC 6698 2.1), as numbers; data is not hex. */
+struct tls_tlsa {
+	uint8_t usage, selector, matching;
+	struct view data;
+};
+/* Whether SMTP may rely on it: usage 2 or 3 (RFC 7672 3.1.3), selector 0 or 1, matching 0 to 2 with data as long as the digest;
+ * for matching 0, a certificate or key that can be read. */
+bool tls_tlsa_is_usable(const struct tls_tlsa *);
+
+#define TLS_NAMES_MAX 8  /* acceptable: RFC 7672 3.2.2 has at most four: the domain and the host, each before and after its CNAMEs */
+#define TLS_TLSA_MAX 64  /* records of one host, of which some ten are sane: each costs the parsing of a key; what is above is ignored */
+
+/* A failed check fails the handshake.  The subject's common name decides nothing (RFC 6125, RFC 8314). */
+struct tls_peer_check {
+	enum tls_check how;
+	const char *name;              /* asked for by SNI (an address is not): for DANE the TLSA base domain (RFC 7672 3.2.2) */
+	const char *const *names;      /* those acceptable; none: `name` alone.  An address can only be the one name */
+	unsigned names_n;
+	const struct tls_tlsa *records; /* DANE: those unusable are ignored; without a usable one there is no session */
+	unsigned records_n;
+};
+
 /* ---- sessions ---- */
 
 enum tls_status {
@@ -95,20 +123,34 @@ enum tls_status {
 	TLS_FAILED   /* see tls_why; `out` may hold an alert that is worth sending */
 };
 
+/* What made the peer right, and what did not; the latter also after TLS_FAILED (for RFC 8460 4.3). */
+enum tls_verified_by { TLS_BY_NOTHING = 1, TLS_BY_CHAIN, TLS_BY_DANE_TA, TLS_BY_DANE_EE };
+enum tls_fault {
+	TLS_FAULT_NONE = 1,       /* verified, or not asked for and not to be found out */
+	TLS_FAULT_EXPIRED,        /* or not valid yet */
+	TLS_FAULT_NAME,           /* no name in it is one of ours */
+	TLS_FAULT_NOT_TRUSTED,    /* no chain to the trust bundle */
+	TLS_FAULT_TLSA,           /* no TLSA record matches */
+	TLS_FAULT_NO_CERTIFICATE,
+	TLS_FAULT_OTHER           /* a chain that is wrong otherwise */
+};
+
 struct tls_facts {
 	struct view protocol;  /* "TLSv1.3" */
 	struct view cipher;    /* "TLS_AES_256_GCM_SHA384" */
 	unsigned bits;         /* 256 */
-	bool verified;         /* the peer's chain and name were checked and are right */
-	struct view verify;    /* in words: "verified", "not checked", "no certificate", or why not ("self-signed certificate") */
+	bool verified;         /* the peer was checked, and is right */
+	enum tls_verified_by by;
+	enum tls_fault fault;
+	struct view verify;    /* in words: "verified", "verified by TLSA 3 1 1", "not checked", "no certificate", or why not */
 	struct view peer_name; /* the name that matched, or the subject when none did; printable; "" when no certificate came */
 	struct view sni;       /* the name asked for: by the client (server), by us (client); "" */
 	bool resumed;
 };
 
-/* name: what the client asks for by SNI and checks (a domain name, or an address without brackets); NULL on a server.
- * NULL: memory, or an impossible name. */
-struct tls_session *tls_session_new(struct tls_context *, bool server, const char *name);
+/* check: of a client (domain names, or an address without brackets), borrowed during the call; NULL on a server.
+ * NULL: memory, an impossible name, or a check without what it needs (a name, a trust bundle, a usable record). */
+struct tls_session *tls_session_new(struct tls_context *, bool server, const struct tls_peer_check *);
 void tls_session_free(struct tls_session *);
 /* Goes on with the handshake: takes from *in (which is advanced), appends to out. TLS_OK, TLS_WANT or TLS_FAILED. */
 enum tls_status tls_handshake(struct tls_session *, struct view *in, struct buf *out);
@@ -118,7 +160,7 @@ enum tls_status tls_read(struct tls_session *, struct view *in, void *to, size_t
 enum tls_status tls_write(struct tls_session *, struct view v, struct buf *out);
 /* Appends close_notify. */
 void tls_close(struct tls_session *, struct buf *out);
-const struct tls_facts *tls_get_facts(struct tls_session *);
+const struct tls_facts *tls_get_facts(struct tls_session *); /* after the handshake, or after TLS_FAILED in it */
 const char *tls_why(const struct tls_session *); /* after TLS_FAILED: a sentence for the log */
 
 #endif

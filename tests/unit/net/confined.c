@@ -40,7 +40,7 @@ static int child(bool stray)
 	init(&s, own);
 	init(&c, fd);
 	conn_start_tls(&s.conn, tls_server, true, NULL);
-	conn_start_tls(&c.conn, tls_client, false, "mx.test");
+	conn_start_tls(&c.conn, tls_client, false, &to_mx);
 	turns(8);
 	s.echo = true;
 	say(&c, VIEW("hello"));

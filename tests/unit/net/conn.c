@@ -185,7 +185,7 @@ static void a_close_that_meets_a_reset_is_through(void **state)
 		init(&c, fd);
 		if (tls) {
 			conn_start_tls(&e.conn, tls_server, true, NULL);
-			conn_start_tls(&c.conn, tls_client, false, "mx.test");
+			conn_start_tls(&c.conn, tls_client, false, &to_mx);
 			turns(12);
 			assert_int_equal(e.tls_up, 1);
 		}
@@ -271,7 +271,7 @@ static void it_may_be_freed_anywhere(void **state)
 				s.close_in = IN_PEER_CLOSED;
 			if (tls) {
 				conn_start_tls(&s.conn, tls == 1 ? null_ctx : tls_server, true, NULL);
-				conn_start_tls(&c.conn, tls == 1 ? null_ctx : tls_client, false, "mx.test");
+				conn_start_tls(&c.conn, tls == 1 ? null_ctx : tls_client, false, &to_mx);
 				if (w == IN_TLS_FAILED)
 					say(&c, VIEW("clear"));
 			}
@@ -298,7 +298,7 @@ static void it_may_be_freed_anywhere(void **state)
 		s.close_in = w;
 		s.echo = true;
 		conn_start_tls(&s.conn, tls_server, true, NULL);
-		conn_start_tls(&c.conn, tls_client, false, "mx.test");
+		conn_start_tls(&c.conn, tls_client, false, &to_mx);
 		turns(10);
 		say(&c, VIEW("hello"));
 		turns(4);
@@ -386,7 +386,7 @@ static void much_both_ways(struct tls_context *server, struct tls_context *clien
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
 	if (server) {
 		assert_int_equal(conn_start_tls(&s.conn, server, true, NULL), 0);
-		assert_int_equal(conn_start_tls(&c.conn, client, false, "mx.test"), 0);
+		assert_int_equal(conn_start_tls(&c.conn, client, false, &to_mx), 0);
 		turns(10);
 		assert_int_equal(c.tls_up, 1); /* what is said before it would leave in clear */
 	}

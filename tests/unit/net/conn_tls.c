@@ -159,7 +159,7 @@ static void handshakes_fail_at_each_step(void **state)
 		init(&s, pair(SOCK_STREAM, &fd));
 		init(&c, fd);
 		assert_int_equal(conn_start_tls(&s.conn, i & 1 ? bad : null_ctx, true, NULL), 0);
-		assert_int_equal(conn_start_tls(&c.conn, i & 1 ? null_ctx : bad, false, "mx.test"), 0);
+		assert_int_equal(conn_start_tls(&c.conn, i & 1 ? null_ctx : bad, false, &to_mx), 0);
 		c.close_in = s.close_in = IN_TLS_FAILED;
 		turns(10);
 		assert_int_equal(c.tls_failed + c.failed, 1); /* at the finish the client is up before the server refuses */
@@ -174,7 +174,7 @@ static void handshakes_fail_at_each_step(void **state)
 	init(&s, pair(SOCK_STREAM, &fd));
 	init(&c, fd);
 	conn_start_tls(&s.conn, bad, true, NULL);
-	conn_start_tls(&c.conn, null_ctx, false, "mx.test");
+	conn_start_tls(&c.conn, null_ctx, false, &to_mx);
 	turns(10);
 	assert_int_equal(s.tls_up, 1);
 	say(&c, VIEW("EHLO"));
@@ -272,7 +272,7 @@ static void tls_survives_any_pieces(void **state)
 		fds[1][0] = fds[0][1];
 		fds[1][1] = fds[0][0];
 		conn_start_tls(&s.conn, tls_server, true, NULL);
-		conn_start_tls(&c.conn, tls_client, false, "mx.test");
+		conn_start_tls(&c.conn, tls_client, false, &to_mx);
 		c.start_tls_in = NOWHERE;
 		s.echo = true;
 		for (i = 0; i < 20000 && buf_len(&c.got[2]) < 14; i++) {
@@ -374,7 +374,7 @@ static void every_shortage_of_memory_is_told(void **state)
 			buf_init(&s.conn.out, &alloc, CONN_OUT_HIGH * 4);
 			if (tls) {
 				conn_start_tls(&s.conn, tls == 1 ? null_ctx : tls_server, true, NULL);
-				conn_start_tls(&c.conn, tls == 1 ? null_ctx : tls_client, false, "mx.test");
+				conn_start_tls(&c.conn, tls == 1 ? null_ctx : tls_client, false, &to_mx);
 				turns(8);
 			}
 			s.take_max = 3;

@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "pair.h"
+
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <stdio.h>
@@ -15,81 +17,15 @@
 #include <time.h>
 
 static struct pki ca, leaf_ec, leaf_rsa;
-
-struct pair {
-	struct tls_session *server, *client;
-	struct buf up, down; /* client to server, server to client */
-	enum tls_status s, c;
-};
+static const struct tls_peer_check to_mx = { .how = TLS_CHECK_CHAIN_AND_NAME, .name = "mx.test" },
+				   nameless = { .how = TLS_CHECK_CHAIN_AND_NAME },
+				   empty = { .how = TLS_CHECK_CHAIN_AND_NAME, .name = "" };
 
 static struct tls_context *server_of(const struct pki *p, struct error *e)
 {
 	const struct tls_server_options o = { .chain = view_cstr(p->cert_pem), .signer = { pki_sign, p->key }, .session_context = VIEW("mx") };
 
 	return tls_server_new(&o, e);
-}
-
-static void step(struct pair *p)
-{
-	struct view v;
-
-	if (p->c == TLS_WANT) {
-		v = buf_view(&p->down);
-		p->c = tls_handshake(p->client, &v, &p->up);
-		buf_take(&p->down, buf_len(&p->down) - v.n);
-	}
-	if (p->s == TLS_WANT) {
-		v = buf_view(&p->up);
-		p->s = tls_handshake(p->server, &v, &p->down);
-		buf_take(&p->up, buf_len(&p->up) - v.n);
-	}
-}
-
-static struct pair shake(struct tls_context *server, struct tls_context *client, const char *name)
-{
-	struct pair p = { .s = TLS_WANT, .c = TLS_WANT };
-	unsigned i;
-
-	buf_init(&p.up, &alloc_libc, 1 << 20);
-	buf_init(&p.down, &alloc_libc, 1 << 20);
-	p.server = tls_session_new(server, true, NULL);
-	p.client = tls_session_new(client, false, name);
-	assert_non_null(p.server);
-	assert_non_null(p.client);
-	for (i = 0; i < 10 && (p.s == TLS_WANT || p.c == TLS_WANT); i++)
-		step(&p);
-	return p;
-}
-
-static void end(struct pair *p)
-{
-	tls_session_free(p->server);
-	tls_session_free(p->client);
-	buf_free(&p->up);
-	buf_free(&p->down);
-}
-
-/* One text each way. */
-static void talk(struct pair *p)
-{
-	char to[64];
-	size_t got;
-	struct view v;
-
-	assert_int_equal(p->s, TLS_OK);
-	assert_int_equal(p->c, TLS_OK);
-	assert_int_equal(tls_write(p->client, VIEW("EHLO a"), &p->up), TLS_OK);
-	v = buf_view(&p->up);
-	assert_int_equal(tls_read(p->server, &v, to, sizeof to, &got, &p->down), TLS_OK);
-	assert_int_equal(v.n, 0);
-	assert_int_equal(got, 6);
-	buf_take(&p->up, buf_len(&p->up));
-	assert_int_equal(tls_write(p->server, VIEW("250 b"), &p->down), TLS_OK);
-	v = buf_view(&p->down);
-	assert_int_equal(tls_read(p->client, &v, to, sizeof to, &got, &p->up), TLS_OK);
-	assert_int_equal(got, 5);
-	assert_int_equal(tls_read(p->client, &v, to, sizeof to, &got, &p->up), TLS_WANT);
-	buf_take(&p->down, buf_len(&p->down));
 }
 
 /* ---- contexts that cannot be ---- */
@@ -126,14 +62,15 @@ static void bad_trust_is_refused(void **state)
 	struct error e;
 
 	(void)state;
-	assert_null(tls_client_new(TLS_VERIFY_CHAIN_AND_NAME, VIEW(""), &e));
-	assert_non_null(strstr(e.text, "no trust bundle"));
-	assert_null(tls_client_new(TLS_VERIFY_CHAIN_AND_NAME, VIEW("# nothing\n"), &e));
-	struct tls_context *trusting_nobody = tls_client_new(TLS_VERIFY_NONE, VIEW(""), &e);
+	assert_null(tls_client_new(VIEW("# nothing\n"), &e));
+	struct tls_context *trusting_nobody = tls_client_new(VIEW(""), &e);
 	assert_non_null(trusting_nobody);
-	assert_null(tls_client_like(trusting_nobody, TLS_VERIFY_CHAIN_AND_NAME, &e));
+	struct tls_context *like = tls_client_like(trusting_nobody, &e);
+	assert_null(tls_session_new(trusting_nobody, false, &to_mx));
+	assert_null(tls_session_new(like, false, &to_mx));
 	tls_context_free(trusting_nobody);
-	assert_null(tls_client_new(TLS_VERIFY_NONE, VIEW("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), &e));
+	tls_context_free(like);
+	assert_null(tls_client_new(VIEW("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), &e));
 }
 
 static long no_signer(void *arg, uint32_t key, uint32_t digest, uint8_t padding, const void *hash, size_t n, unsigned char *to, size_t room)
@@ -152,7 +89,7 @@ static void a_key_that_does_not_fit_is_found_out(void **state)
 	struct error e = { 0 };
 	struct tls_server_options o = { .chain = view_cstr(leaf_ec.cert_pem), .signer = { pki_sign, leaf_ec.key }, .session_context = VIEW("") };
 	struct pki other = pki_make("P-256", "x", NULL, NULL, false, 10);
-	struct tls_context *c = tls_server_new(&o, &e), *client = tls_client_new(TLS_VERIFY_NONE, VIEW(""), &e);
+	struct tls_context *c = tls_server_new(&o, &e), *client = tls_client_new(VIEW(""), &e);
 	struct pair p;
 
 	(void)state;
@@ -336,9 +273,9 @@ static void names_are_verified_by_subject_alternative_names_alone(void **state)
 		{ "x", "IP:::1", "::1", true },
 	};
 	struct error e;
-	struct tls_context *first = tls_client_new(TLS_VERIFY_CHAIN_AND_NAME, view_cstr(ca.cert_pem), &e),
-			   *strict = tls_client_like(first, TLS_VERIFY_CHAIN_AND_NAME, &e),
-			   *watching = tls_client_like(strict, TLS_VERIFY_NONE, &e);
+	struct tls_context *first = tls_client_new(view_cstr(ca.cert_pem), &e),
+			   *strict = tls_client_like(first, &e),
+			   *watching = tls_client_like(strict, &e);
 	size_t i;
 
 	(void)state;
@@ -347,7 +284,7 @@ static void names_are_verified_by_subject_alternative_names_alone(void **state)
 	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
 		struct pki p = pki_make("P-256", rows[i].cn, rows[i].san, &ca, false, 10);
 		struct tls_context *server = server_of(&p, &e);
-		struct pair t = shake(server, strict, rows[i].name);
+		struct pair t = shake_strict(server, strict, rows[i].name);
 
 		if ((t.c == TLS_OK) != rows[i].fine)
 			fail_msg("name %s, SAN %s: %s", rows[i].name, rows[i].san ? rows[i].san : "-", tls_why(t.client));
@@ -377,19 +314,19 @@ static void untrusted_and_expired_chains_are_refused(void **state)
 {
 	struct pki alone = pki_make("P-256", "x", "DNS:mx.test", NULL, false, 10), old = pki_make("P-256", "x", "DNS:mx.test", &ca, false, -1);
 	struct error e;
-	struct tls_context *strict = tls_client_new(TLS_VERIFY_CHAIN_AND_NAME, view_cstr(ca.cert_pem), &e),
-			   *none = tls_client_new(TLS_VERIFY_NONE, VIEW(""), &e),
-			   *pinned = tls_client_new(TLS_VERIFY_CHAIN_AND_NAME, view_cstr(alone.cert_pem), &e),
+	struct tls_context *strict = tls_client_new(view_cstr(ca.cert_pem), &e),
+			   *none = tls_client_new(VIEW(""), &e),
+			   *pinned = tls_client_new(view_cstr(alone.cert_pem), &e),
 			   *server = server_of(&alone, &e), *server_old = server_of(&old, &e);
 	struct pair t;
 
 	(void)state;
-	t = shake(server, strict, "mx.test");
+	t = shake_strict(server, strict, "mx.test");
 	assert_int_equal(t.c, TLS_FAILED);
 	assert_non_null(strstr(tls_why(t.client), "self-signed"));
 	assert_int_equal(t.s, TLS_FAILED); /* the alert arrived */
 	end(&t);
-	t = shake(server_old, strict, "mx.test");
+	t = shake_strict(server_old, strict, "mx.test");
 	assert_int_equal(t.c, TLS_FAILED);
 	assert_non_null(strstr(tls_why(t.client), "expired"));
 	end(&t);
@@ -403,13 +340,17 @@ static void untrusted_and_expired_chains_are_refused(void **state)
 	assert_true(view_eq(tls_get_facts(t.server)->protocol, VIEW("TLSv1.3")));
 	assert_true(tls_get_facts(t.server)->bits >= 128);
 	end(&t);
-	t = shake(server, pinned, "mx.test"); /* listed by the operator */
+	t = shake_strict(server, pinned, "mx.test"); /* listed by the operator */
 	talk(&t);
 	assert_true(tls_get_facts(t.client)->verified);
 	end(&t);
-	assert_null(tls_session_new(strict, false, NULL)); /* strict without a name would check none */
-	assert_null(tls_session_new(strict, false, ""));
+	assert_null(tls_session_new(strict, false, NULL));
+	assert_null(tls_session_new(strict, false, &nameless)); /* strict without a name would check none */
+	assert_null(tls_session_new(strict, false, &empty));
 	assert_null(tls_session_new(strict, true, NULL));
+	assert_null(tls_session_new(strict, true, &to_mx));
+	assert_null(tls_session_new(server, true, &to_mx));
+	assert_null(tls_session_new(server, false, &to_mx));
 	tls_context_free(strict);
 	tls_context_free(none);
 	tls_context_free(pinned);
@@ -424,7 +365,7 @@ static void untrusted_and_expired_chains_are_refused(void **state)
 static void clear_text_and_garbage_fail(void **state)
 {
 	struct error e;
-	struct tls_context *server = server_of(&leaf_ec, &e), *client = tls_client_new(TLS_VERIFY_NONE, VIEW(""), &e);
+	struct tls_context *server = server_of(&leaf_ec, &e), *client = tls_client_new(VIEW(""), &e);
 	struct tls_session *s = tls_session_new(server, true, NULL);
 	struct buf out;
 	struct view v = VIEW("EHLO mx.test\r\nMAIL FROM:<>\r\n");
@@ -451,7 +392,7 @@ static void a_long_text_arrives_in_any_pieces_and_close_notify_ends_it(void **st
 {
 	enum { N = 100000 };
 	struct error e;
-	struct tls_context *server = server_of(&leaf_ec, &e), *client = tls_client_new(TLS_VERIFY_NONE, VIEW(""), &e);
+	struct tls_context *server = server_of(&leaf_ec, &e), *client = tls_client_new(VIEW(""), &e);
 	struct pair p = shake(server, client, "x.test");
 	char *text = malloc(N), *back = calloc(1, N + 1);
 	size_t i, piece, n = 0, got;
