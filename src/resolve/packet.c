@@ -114,6 +114,28 @@ static bool add_mx(struct buf *list, struct cursor c, size_t n, bool *odd)
 	return wire_record_add(list, &r);
 }
 
+/* The strings of one record are one text, joined without blanks (RFC 8461 3.1, RFC 8460 3). */
+static bool add_txt(struct buf *list, struct cursor c, size_t n, unsigned *count)
+{
+	char text[PACKET_TXT_MAX];
+	size_t end = c.at + n, used = 0;
+	struct wire_record r;
+
+	while (c.at < end) {
+		size_t len = c.p[c.at];
+		if (end - c.at - 1 < len)
+			return false;
+		if (used + len > sizeof text)
+			return true; /* nobody's that we ask for: as if it were not there */
+		memcpy(text + used, c.p + c.at + 1, len);
+		used += len;
+		c.at += 1 + len;
+	}
+	r = (struct wire_record){ .address = view_of(text, used) };
+	++*count;
+	return n > 0 && wire_record_add(list, &r); /* RFC 1035 3.3.14: one string at least */
+}
+
 static bool take_record(struct cursor *c, enum packet_type type, struct buf *list, unsigned *count, uint32_t *ttl, bool *any_odd)
 {
 	unsigned rtype, class, n;
@@ -125,11 +147,13 @@ static bool take_record(struct cursor *c, enum packet_type type, struct buf *lis
 	if (class == 1 && rtype == (unsigned)type && *count < PACKET_RECORDS_MAX) {
 		if (type == PACKET_MX)
 			ok = add_mx(list, *c, n, &odd);
+		else if (type == PACKET_TXT)
+			ok = add_txt(list, *c, n, count);
 		else if (type == PACKET_A)
 			ok = add_address(list, AF_INET, c->p + c->at, n, 4);
 		else
 			ok = add_address(list, AF_INET6, c->p + c->at, n, 16);
-		*count += !odd;
+		*count += !odd && type != PACKET_TXT;
 		*any_odd = *any_odd || odd;
 		if (lives < *ttl)
 			*ttl = lives;

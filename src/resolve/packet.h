@@ -9,9 +9,10 @@
 #include "base/buf.h"
 
 #define PACKET_NAME_MAX 256  /* RFC 1035 2.3.4: 255 octets; as text with NUL */
+#define PACKET_TXT_MAX 4096  /* one TXT record's octets; those of MTA-STS and TLS-RPT have some hundred, and longer ones are left out */
 #define PACKET_RECORDS_MAX 100 /* more hosts or addresses than this are an attack on our patience */
 
-enum packet_type { PACKET_A = 1, PACKET_MX = 15, PACKET_AAAA = 28 };
+enum packet_type { PACKET_A = 1, PACKET_MX = 15, PACKET_TXT = 16, PACKET_AAAA = 28 };
 
 /* Appends a wire_record (wire/wire.h) per record of the type to `list`; *count grows; *ttl falls to the least seen.
  * 0, or -1: malformed, or memory. */

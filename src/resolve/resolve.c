@@ -178,7 +178,7 @@ static bool start_request(struct asker *a, const struct wire_RESOLVE *m)
 	struct request *r;
 	char name[PACKET_NAME_MAX];
 
-	if (m->kind != WIRE_RESOLVE_MX && m->kind != WIRE_RESOLVE_ADDRESS)
+	if (m->kind != WIRE_RESOLVE_MX && m->kind != WIRE_RESOLVE_ADDRESS && m->kind != WIRE_RESOLVE_TXT)
 		return false;
 	r = a->count < RESOLVE_REQUESTS_MAX ? calloc(1, sizeof *r) : NULL;
 	if (!r) {
@@ -199,6 +199,8 @@ static bool start_request(struct asker *a, const struct wire_RESOLVE *m)
 		snprintf(r->reason, sizeof r->reason, "that is no domain name");
 	} else if (m->kind == WIRE_RESOLVE_MX) {
 		ask(a->room, r, &r->queries[0], name, PACKET_MX);
+	} else if (m->kind == WIRE_RESOLVE_TXT) {
+		ask(a->room, r, &r->queries[0], name, PACKET_TXT);
 	} else {
 		ask(a->room, r, &r->queries[0], name, PACKET_AAAA);
 		ask(a->room, r, &r->queries[1], name, PACKET_A);

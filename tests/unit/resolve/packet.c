@@ -366,12 +366,43 @@ static void test_oracle(void **state)
 	}
 }
 
+/* Strings are joined; one that claims more octets than the record has breaks the packet; a record too long is left out. */
+static void test_txt(void **state)
+{
+	static const char two[] = "\7v=STSv1\6; id=1", past[] = "\3ab", empty[] = "\0";
+	struct wire_record r;
+	struct packet k;
+	struct view v;
+
+	(void)state;
+	begin(&k, "_mta-sts.a.test", PACKET_TXT, 2);
+	put_octets(&k, PACKET_TXT, two, sizeof two - 1, 300);
+	put_octets(&k, PACKET_TXT, empty, 1, 60);
+	assert_int_equal(read_n(&k, k.n, PACKET_TXT), 0);
+	assert_int_equal(count, 2);
+	assert_int_equal(ttl, 60);
+	v = buf_view(&list);
+	assert_int_equal(wire_record_next(&v, &r), 1);
+	assert_true(view_eq(r.address, VIEW("v=STSv1; id=1")));
+	assert_int_equal(wire_record_next(&v, &r), 1);
+	assert_int_equal(r.address.n, 0);
+	assert_int_equal(wire_record_next(&v, &r), 0);
+	for (size_t n = 0; n < k.n; n++)
+		assert_int_equal(read_n(&k, n, PACKET_TXT), -1);
+	begin(&k, "a.test", PACKET_TXT, 1);
+	put_octets(&k, PACKET_TXT, past, sizeof past - 1, 300);
+	assert_int_equal(read_n(&k, k.n, PACKET_TXT), -1);
+	begin(&k, "a.test", PACKET_TXT, 1);
+	put_octets(&k, PACKET_TXT, "", 0, 300);
+	assert_int_equal(read_n(&k, k.n, PACKET_TXT), -1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lengths), cmocka_unit_test(test_loops), cmocka_unit_test(test_truncations), cmocka_unit_test(test_noise),
 		cmocka_unit_test(test_limits), cmocka_unit_test(test_odd_names), cmocka_unit_test(test_mx), cmocka_unit_test(test_compression),
-		cmocka_unit_test(test_addresses), cmocka_unit_test(test_oracle),
+		cmocka_unit_test(test_addresses), cmocka_unit_test(test_oracle), cmocka_unit_test(test_txt),
 	};
 	int r;
 
