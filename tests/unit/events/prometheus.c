@@ -13,11 +13,20 @@
 static void a_full_buffer_is_told(void **state)
 {
 	(void)state;
-	uint64_t one[EVENT_COUNTERS] = { 0 };
+	uint64_t one[EVENT_COUNTERS] = { [EVENT_FAULT] = 1, [EVENT_END] = 2 };
+	const uint64_t *const counters[] = { one };
+	const char *const roles[] = { "queue" };
 	struct buf b;
-	buf_init(&b, &alloc_libc, 100);
-	assert_false(events_prometheus((const uint64_t *const[]){ one }, (const char *const[]){ "queue" }, 1, &b));
+	size_t whole;
+	buf_init(&b, &alloc_libc, 65536);
+	assert_true(events_prometheus(counters, roles, 1, &b));
+	whole = buf_len(&b);
 	buf_free(&b);
+	for (size_t max = 1; max < whole; max++) {
+		buf_init(&b, &alloc_libc, max);
+		assert_false(events_prometheus(counters, roles, 1, &b));
+		buf_free(&b);
+	}
 }
 
 static void processes_of_a_role_are_summed(void **state)

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <cmocka.h>
 
 #define ORIGINAL "From: a@b.test\r\nSubject: hello\r\n\r\nbody line\r\n.dot\r\n"
@@ -99,16 +100,81 @@ static bool variant(const char *name, struct mail_dsn *d)
 
 static void out_of_memory(void **state)
 {
-	struct mail_dsn d = base();
+	static const char *names[] = { "failed", "headers", "delayed", "relayed", "utf8", "xtext" };
+	struct mail_dsn d;
 	struct buf b;
-	size_t max;
+	size_t max, whole;
 	bool high;
 
 	(void)state;
-	for (max = 1; max < 1500; max += 37) {
-		buf_init(&b, &alloc_libc, max);
-		assert_false(mail_dsn_build(&b, &d, &high));
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+		assert_true(variant(names[i], &d));
+		buf_init(&b, &alloc_libc, 1 << 20);
+		assert_true(mail_dsn_build(&b, &d, &high));
+		whole = buf_len(&b);
 		buf_free(&b);
+		for (max = 1; max < whole; max++) { /* wherever it ends, that is told */
+			buf_init(&b, &alloc_libc, max);
+			assert_false(mail_dsn_build(&b, &d, &high));
+			buf_free(&b);
+		}
+	}
+}
+
+static int shorten(const char *text, size_t n, size_t max, struct buf *out)
+{
+	buf_init(out, &alloc_libc, max);
+	return mail_dsn_shorten(out, view_of(text, n));
+}
+
+/* A report that returns 8-bit text, for a hop without 8BITMIME: the part that it returned goes, the rest has 7 bits. */
+static void shortened(void **state)
+{
+	struct mail_dsn d;
+	struct buf b, out;
+	struct view v;
+	bool high;
+
+	(void)state;
+	assert_true(variant("8bit", &d));
+	buf_init(&b, &alloc_libc, 1 << 20);
+	assert_true(mail_dsn_build(&b, &d, &high));
+	assert_true(high);
+	v = buf_view(&b);
+	assert_int_equal(shorten(v.p, v.n, 1 << 20, &out), 1);
+	for (size_t i = 0; i < buf_len(&out); i++)
+		assert_true((unsigned char)buf_view(&out).p[i] < 128);
+	assert_null(memmem(buf_view(&out).p, buf_len(&out), "8bit", 4));
+	assert_non_null(memmem(buf_view(&out).p, buf_len(&out), "Final-Recipient", 15));
+	assert_memory_equal(buf_view(&out).p + buf_len(&out) - 4, "--\r\n", 4);
+	for (size_t max = 1, whole = buf_len(&out); max < whole; max++) {
+		buf_free(&out);
+		assert_int_equal(shorten(v.p, v.n, max, &out), -1);
+	}
+	buf_free(&out);
+	buf_free(&b);
+}
+
+/* What no report of ours is, or has nothing to leave out, stays as it is. */
+static void not_shortened(void **state)
+{
+#define PART "\r\n--=_postrider_1\r\n"
+	static const struct view texts[] = {
+		VIEW(""),
+		VIEW("Subject: x\r\n\r\nx\r\n"),
+		VIEW("Content-Type: multipart/report; boundary=\"=_postrider_1"),
+		VIEW("Content-Type: multipart/report; boundary=\"=_postrider_1\"\r\n" PART "one" PART "two"),
+		VIEW("boundary=\"=_postrider_1\"\r\nContent-Transfer-Encoding: 8bit\r\n" PART "caf\xc3\xa9" PART "two" PART "three"),
+		VIEW("boundary=\"=_postrider_1\"\r\nContent-Transfer-Encoding: 7bit\r\n" PART "one" PART "two" PART "three"),
+		VIEW("boundary=\"=_postrider_1aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"\r\n"),
+	};
+	struct buf out;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+		assert_int_equal(shorten(texts[i].p, texts[i].n, 1 << 20, &out), 0);
+		assert_int_equal(buf_len(&out), 0);
+		buf_free(&out);
 	}
 }
 
@@ -143,7 +209,7 @@ static void lines(void **state)
 
 int main(int argc, char **argv)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(out_of_memory), cmocka_unit_test(lines) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(out_of_memory), cmocka_unit_test(shortened), cmocka_unit_test(not_shortened), cmocka_unit_test(lines) };
 	struct mail_dsn d;
 	struct buf b;
 	bool high;
