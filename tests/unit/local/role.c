@@ -271,6 +271,15 @@ static void test_loop(void **state)
 	send_body(&w, 2, VIEW("A: b\r\n\r\nDelivered-To: bob@local.test\r\n"), 500);
 	UNTIL(w.rig, w.outcomes == 2);
 	assert_int_equal(w.results[0].kind, WIRE_DELIVERED);
+	/* who relayed it may have folded the line, and an empty one is not his */
+	deliver(&w, 3, "maildir:local.test", TO("bob@local.test"));
+	send_body(&w, 3, VIEW("Delivered-To:\r\n\tbob@local.test\r\n\r\n"), 500);
+	UNTIL(w.rig, w.outcomes == 3);
+	assert_int_equal(w.results[0].code, 554);
+	deliver(&w, 4, "maildir:local.test", TO("bob@local.test"));
+	send_body(&w, 4, VIEW("Delivered-To:\r\nTo: bob@local.test\r\n\r\n"), 500);
+	UNTIL(w.rig, w.outcomes == 4);
+	assert_int_equal(w.results[0].kind, WIRE_DELIVERED);
 	world_free(&w);
 }
 
