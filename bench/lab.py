@@ -428,6 +428,14 @@ def first_line(*args):
     return (r.stdout or r.stderr).splitlines()[0].strip() if r.stdout or r.stderr else "?"
 
 
+def bare_crypto():
+    """What a signature (ECDSA P-256) and a key exchange (X25519) cost here, microseconds: how this machine compares with another."""
+    out = run("openssl", "speed", "-seconds", "1", "ecdsap256", "ecdhx25519", check=False).stdout
+    sign = re.search(r"ecdsa \(nistp256\)\s+\S+\s+\S+\s+([\d.]+)", out)
+    exchange = re.search(r"ecdh \(X25519\)\s+\S+\s+([\d.]+)", out)
+    return {"ecdsa_sign": round(1e6 / float(sign.group(1)), 1), "x25519": round(1e6 / float(exchange.group(1)), 1)} if sign and exchange else {}
+
+
 def machine(folder):
     cpu = re.search(r"^model name\s*:\s*(.*)", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
     memory = re.search(r"^MemTotal:\s*(\d+)", pathlib.Path("/proc/meminfo").read_text(), re.M)
@@ -436,6 +444,7 @@ def machine(folder):
         "cpu": cpu.group(1) if cpu else "?", "cores": os.cpu_count(), "memory_gib": round(int(memory.group(1)) / 1048576, 1),
         "system": system.group(1) if system else "?", "kernel": os.uname().release, "openssl": first_line("openssl", "version"),
         "compiler": built.compiler(BUILD), "buildtype": built.option(BUILD, "buildtype"), "file_system": run("stat", "-f", "-c", "%T", folder).stdout.strip(),
+        "bare_crypto_us": bare_crypto(),
         "load_before": [round(x, 2) for x in os.getloadavg()],
     }
 
