@@ -429,6 +429,10 @@ void ledger_log(struct node *n, struct view line)
 		keep_name(&discards, &discards_n, n, line, "to");
 	} else if (strcmp(event, "deleted") == 0) {
 		ledger_deleted(id);
+	} else if (strcmp(event, "operation_unsure") == 0) { /* it may be deleted, and need not */
+		value_of(line, "what", text, sizeof text);
+		if (strcmp(text, "deleted") == 0)
+			ledger_deleted(id);
 	} else if (strcmp(event, "expired") == 0) {
 		struct mail *m;
 		struct mail_rcpt *r;

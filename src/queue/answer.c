@@ -308,11 +308,15 @@ static void counted(void *arg, enum spool_status status, spool_id n)
 	}
 	if (status == SPOOL_OK || n > 0) /* a part may be done although the whole is not: no mail goes without a line */
 		emit(c, n);
+	if (status == SPOOL_SICK) /* what was written and not synced can be there all the same */
+		EMIT(q->events, OPERATION_UNSURE, F_STR("what", event_name(c->event)), F_ID("id", c->id), F_VIEW("dest", c->dest), F_U64("uid", c->uid));
 	if (client_resume(c))
 		return;
 	if (status == SPOOL_AGAIN && c->event == EVENT_DELETED) {
 		fail(c, n ? "a part is deleted; the rest is being delivered just now; try again in a moment"
 			  : "it is being delivered just now; try again in a moment");
+	} else if (status == SPOOL_SICK) {
+		fail(c, "sick: the disk failed; whether this was done is seen after the next start");
 	} else if (status != SPOOL_OK) {
 		fail(c, status == SPOOL_GONE ? "no such message" : spool_status_name(status));
 	} else {

@@ -63,6 +63,7 @@ void ossl_context_free(struct tls_context *base)
 
 	SSL_CTX_free(c->ssl);
 	SSL_CTX_free(c->strict);
+	ossl_cache_free(c->cache);
 	EVP_PKEY_free(c->key);
 	EVP_PKEY_free(c->public);
 	BIO_meth_free(c->bio);
@@ -318,6 +319,7 @@ static SSL_CTX *client_ssl(const char *ciphers, int verify)
 	}
 	SSL_CTX_set_verify(s, verify, NULL);
 	ossl_check_watch(s);
+	ossl_resume_watch(s);
 	/* what the operator lists is trusted, also when it is not a root */
 	X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(s), X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_TRUSTED_FIRST);
 	return s;
@@ -329,7 +331,7 @@ static struct tls_context *client_new(struct view trust, const struct ossl_conte
 	struct ossl_context *c = context_new(false);
 
 	ERR_clear_error();
-	if (!c || !c->bio) {
+	if (!c || !c->bio || !(c->cache = ossl_cache_new())) {
 		error_set(e, ERROR_AGAIN, "no TLS context: out of memory");
 		goto fail;
 	}

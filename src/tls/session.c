@@ -13,8 +13,6 @@
 #include <openssl/x509_vfy.h>
 #include <stdio.h>
 
-#define NAME_MAX_TLS 255 /* a domain name (RFC 1035 2.3.4) */
-
 struct ossl_session {
 	struct tls_session base;
 	struct ossl_context *context;
@@ -25,9 +23,13 @@ struct ossl_session {
 	bool named;       /* a name is checked */
 	enum tls_check how;
 	struct tls_facts facts;
-	char peer[NAME_MAX_TLS + 1]; /* the subject of its certificate, then the name that matched */
+	char peer[OSSL_PEER_MAX]; /* the subject of its certificate, then the name that matched */
 	char words[40];
+	struct buf key;   /* of its context's cache; empty: it is not kept */
+	char resumed_peer[OSSL_PEER_MAX]; /* whom the session that is resumed was verified as */
 };
+
+#define CACHE_KEY_MAX (TLS_NAMES_MAX * OSSL_PEER_MAX + OSSL_PEER_MAX + 1)
 
 /* ---- the BIO ---- */
 
@@ -111,6 +113,46 @@ static int on_certificate(X509_STORE_CTX *store, void *unused)
 	return X509_verify_cert(store);
 }
 
+/* ---- resumption ---- */
+
+/* A ticket came, or the session itself can be resumed (TLS 1.2).  A copy is kept: OpenSSL spoils its own when a connection ends
+ * without close_notify, as many do. */
+static int on_session(SSL *ssl, SSL_SESSION *session)
+{
+	struct ossl_session *s = SSL_get_app_data(ssl);
+	const char *matched = X509_VERIFY_PARAM_get0_peername(SSL_get0_param(ssl));
+	SSL_SESSION *copy = s && buf_len(&s->key) ? SSL_SESSION_dup(session) : NULL;
+
+	if (copy)
+		ossl_cache_put(s->context->cache, buf_view(&s->key), copy, matched ? matched : s->resumed_peer);
+	return 0; /* theirs stays theirs */
+}
+
+void ossl_resume_watch(SSL_CTX *c)
+{
+	SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+	SSL_CTX_sess_set_new_cb(c, on_session);
+}
+
+/* Without one, or when the server has forgotten it, the handshake is a whole one. */
+static void resume(struct ossl_session *s, const struct tls_peer_check *check)
+{
+	SSL_SESSION *session;
+
+	if (!s->context->cache)
+		return;
+	if (!ossl_cache_key(&s->key, check)) {
+		buf_clear(&s->key);
+		return;
+	}
+	session = ossl_cache_take(s->context->cache, buf_view(&s->key), s->resumed_peer);
+	if (!session)
+		return;
+	if (SSL_set_session(s->ssl, session) != 1)
+		ERR_clear_error();
+	SSL_SESSION_free(session);
+}
+
 void ossl_check_watch(SSL_CTX *c)
 {
 	SSL_CTX_set_cert_verify_callback(c, on_certificate, NULL);
@@ -136,6 +178,7 @@ struct tls_session *ossl_start(struct tls_context *base, bool server, const stru
 	if (!s)
 		return NULL;
 	*s = (struct ossl_session){ .base.engine = base->engine, .context = c, .how = server ? TLS_CHECK_NONE : check->how };
+	buf_init(&s->key, &alloc_libc, CACHE_KEY_MAX);
 	ERR_clear_error();
 	s->ssl = SSL_new(s->how == TLS_CHECK_NONE ? c->ssl : c->strict);
 	bio = s->ssl ? BIO_new(c->bio) : NULL;
@@ -152,10 +195,13 @@ struct tls_session *ossl_start(struct tls_context *base, bool server, const stru
 	if (!server && !ossl_check_set(s->ssl, check))
 		goto fail;
 	s->named = !server && (check->name || check->names_n);
+	if (!server)
+		resume(s, check);
 	return &s->base;
 fail:
 	BIO_free(bio);
 	SSL_free(s->ssl);
+	buf_free(&s->key);
 	alloc_put(&alloc_libc, s);
 	ERR_clear_error();
 	return NULL;
@@ -166,6 +212,7 @@ static void ossl_free(struct tls_session *base)
 	struct ossl_session *s = (struct ossl_session *)base;
 
 	SSL_free(s->ssl);
+	buf_free(&s->key);
 	alloc_put(&alloc_libc, s);
 }
 
@@ -296,6 +343,8 @@ static void judge_peer(struct ossl_session *s, struct tls_facts *f, X509 *peer)
 	const char *matched = X509_VERIFY_PARAM_get0_peername(SSL_get0_param(s->ssl));
 	long verify = SSL_get_verify_result(s->ssl);
 
+	if (f->resumed && s->resumed_peer[0]) /* its certificate was judged when the session was made */
+		matched = s->resumed_peer;
 	f->by = TLS_BY_NOTHING;
 	f->fault = TLS_FAULT_NONE;
 	if (!peer && !s->peer[0]) {
@@ -344,6 +393,8 @@ static const struct tls_facts *ossl_facts(struct tls_session *base)
 	f->sni = view_cstr(SSL_get_servername(s->ssl, TLSEXT_NAMETYPE_host_name));
 	if (!f->sni.p)
 		f->sni = VIEW("");
+	if (peer && !s->peer[0])
+		subject(peer, s->peer, sizeof s->peer);
 	f->peer_name = view_cstr(s->peer);
 	judge_peer(s, f, peer);
 	return f;
