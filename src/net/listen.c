@@ -113,6 +113,13 @@ int listen_start(struct listener *l, struct loop *loop, int fd, void (*accepted)
 	return 0;
 }
 
+void listen_defer(int fd, unsigned seconds)
+{
+	int value = (int)seconds;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &value, sizeof value); /* a wake-up less a session, no more: a kernel without it is as right */
+}
+
 void listen_pause(struct listener *l)
 {
 	l->paused = true;

@@ -31,6 +31,8 @@ struct listener {
 int listen_open(const struct sockaddr *, socklen_t, struct error *);
 int listen_start(struct listener *, struct loop *, int fd, void (*accepted)(void *arg, int fd, const struct address *peer),
 		 void (*refused)(void *arg, int err), void *arg);
+/* Clients that talk first (implicit TLS) are accepted when they have, or after that many seconds; 0: at once. */
+void listen_defer(int fd, unsigned seconds);
 void listen_pause(struct listener *);  /* pressure; connections wait in the kernel */
 void listen_resume(struct listener *);
 void listen_stop(struct listener *);   /* closes its descriptor */

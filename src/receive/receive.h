@@ -51,6 +51,9 @@ struct receive {
 	bool draining;
 };
 
+/* So long the kernel keeps a client of implicit TLS that says nothing; then it is ours, and its handshake_timeout begins. */
+#define RECEIVE_DEFER_S 10u
+
 /* After a flood the memory of its sessions goes back to the system: when this many were there and an eighth is left. */
 #define RECEIVE_TRIM_SESSIONS 1000u
 

@@ -162,6 +162,8 @@ static void start_listeners(struct worker *w)
 	for (struct accepting *a = w->accepting; a; a = a->next) {
 		if (a->started)
 			continue;
+		/* elsewhere the client waits for our greeting: it would come a second late */
+		listen_defer(a->fd, receive_worker_role(w)->conf->listeners[a->listener].set.tls == CONF_LISTENER_IMPLICIT ? RECEIVE_DEFER_S : 0);
 		a->started = listen_start(&a->on, w->loop, a->fd, on_accepted, on_refused, a) == 0;
 		if (!a->started)
 			EMIT(receive_worker_role(w)->events, FAULT, F_STR("where", "listen"), F_STR("reason", strerror(errno)));

@@ -108,6 +108,39 @@ static void a_taken_address_is_refused_with_its_name(void **state)
 	close(fd);
 }
 
+static void silent_clients_are_left_to_the_kernel(void **state)
+{
+	struct seen s = { .done = 0 };
+	struct listener l;
+	struct address a;
+	int fd = open_loopback("127.0.0.1", &a), c = socket(AF_INET, SOCK_STREAM, 0), d = socket(AF_INET, SOCK_STREAM, 0);
+
+	(void)state;
+	listen_defer(fd, 5);
+	assert_int_equal(listen_start(&l, loop, fd, on_accepted, on_refused, &s), 0);
+	assert_int_equal(connect(c, (struct sockaddr *)&a.sa, a.len), 0);
+	turns(3);
+	assert_int_equal(s.accepted, 0);
+	assert_int_equal(write(c, "x", 1), 1);
+	for (unsigned i = 0; i < 1000 && !s.accepted; i++) {
+		turns(1);
+		usleep(1000);
+	}
+	assert_int_equal(s.accepted, 1);
+	listen_defer(fd, 0); /* a reload made another listener of it */
+	assert_int_equal(connect(d, (struct sockaddr *)&a.sa, a.len), 0);
+	for (unsigned i = 0; i < 1000 && s.accepted < 2; i++) {
+		turns(1);
+		usleep(1000);
+	}
+	assert_int_equal(s.accepted, 2);
+	listen_stop(&l);
+	for (unsigned i = 0; i < s.accepted; i++)
+		close(s.fd[i]);
+	close(c);
+	close(d);
+}
+
 static void connections_are_taken_in_batches(void **state)
 {
 	enum { N = LISTEN_BATCH + 20 };
@@ -334,6 +367,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_taken_address_is_refused_with_its_name),
+		cmocka_unit_test(silent_clients_are_left_to_the_kernel),
 		cmocka_unit_test(connections_are_taken_in_batches),
 		cmocka_unit_test(shortage_of_descriptors_does_not_spin),
 		cmocka_unit_test(nobody_listens),
