@@ -88,10 +88,12 @@ static void was_read(void *arg, enum spool_status status, struct view bytes)
 	spool_id id = keep(s->b, s->id);
 
 	s->b->failed += status != SPOOL_OK || bytes.n != s->b->size;
-	if (id)
+	if (id) {
 		spool_settle(s->b->spool, id, 0, NULL, NULL, 0, settled, s);
-	else
+		spool_wanted(s->b->spool); /* the sender waits for it */
+	} else {
 		settled(s, SPOOL_OK, s->id);
+	}
 }
 
 static void accepted(void *arg, enum spool_status status, spool_id id)

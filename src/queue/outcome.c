@@ -243,10 +243,12 @@ void outcome_commit(struct delivery *d)
 	}
 	q->owed++;
 	spool_settle(q->spool, d->e.id, d->e.slot, n ? &remains : NULL, news, (size_t)made, settled, d);
-	if (d->dest->more || made || q->draining) /* a backlog waits for this place, a report for its way out */
+	if (d->dest->more || made || q->draining) { /* a backlog waits for this place, a report for its way out */
+		spool_wanted(q->spool);
 		queue_pump_soon(q);
-	else
+	} else {
 		queue_pump_late(q);
+	}
 	buf_free(&data);
 }
 

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #define COMPANY_ENOUGH 64u              /* more would not make it cheaper */
+#define COMPANY_WANTED 8u               /* outcomes whose places others wait for (a destination has 20) */
 #define COMPANY_WINDOW_NS 250000000u    /* "lately" */
 #define COMPANY_BUSY 16u                /* messages in that time: with fewer, syncs cost nobody anything */
 #define COMPANY_WAIT_NS 30000000u       /* at most, whoever was expected */
@@ -32,8 +33,8 @@ bool company_here(const struct spool *s)
 	const struct company *c = &s->company;
 	size_t enough = c->expected < COMPANY_ENOUGH ? c->expected : COMPANY_ENOUGH;
 
-	/* outcomes alone have no client that waits: they ride with the next message */
-	return s->stop || c->hurry || (c->accepts >= enough && c->accepts > 0);
+	/* outcomes that nobody waits for ride with the next message */
+	return s->stop || c->hurry || c->wanted >= COMPANY_WANTED || (c->accepts >= enough && c->accepts > 0);
 }
 
 /* A real clock: lanes with threads are never simulated. */
@@ -59,5 +60,6 @@ void company_await(struct spool *s, struct lane *lane)
 	}
 	c->lately += c->accepts * COMPANY_UNIT;
 	c->accepts = 0;
+	c->wanted = 0;
 	c->hurry = false;
 }

@@ -166,6 +166,7 @@ struct lane {
 struct company {
 	size_t accepts;    /* in the writer's lane */
 	unsigned expected; /* writers on their way, as of the last kick */
+	unsigned wanted;   /* settles in the lane that somebody waits for */
 	bool hurry, waiting;
 	uint64_t lately;   /* accepts of the last turns, in COMPANY_UNITs, fading */
 	uint64_t at;       /* when that was so, ns */
@@ -187,6 +188,7 @@ struct spool {
 	struct job_list gathered[LANE_END]; /* queued since the last kick */
 	uint64_t outstanding;               /* jobs not yet answered */
 	unsigned expected;                  /* what spool_expect said */
+	unsigned wanted;                    /* how often spool_wanted was called since the last kick */
 	/* the bodies' lane */
 	uint64_t body_number; /* the last given */
 	/* under the lock */

@@ -208,6 +208,11 @@ void spool_expect(struct spool *s, unsigned writers)
 	s->expected = writers;
 }
 
+void spool_wanted(struct spool *s)
+{
+	s->wanted++;
+}
+
 void spool_kick(struct spool *s)
 {
 	bool any = false;
@@ -218,6 +223,8 @@ void spool_kick(struct spool *s)
 		return;
 	pthread_mutex_lock(&s->lock);
 	s->company.expected = s->expected;
+	s->company.wanted += s->wanted;
+	s->wanted = 0;
 	for (const struct job *j = s->gathered[LANE_WRITER].head; j; j = j->next)
 		company_add(s, j);
 	for (int l = LANE_BODIES; l < LANE_END; l++)

@@ -150,6 +150,8 @@ void spool_look_at_space(struct spool *);
 /* ---- turning the crank ---- */
 /* How many writers are on their way to an accept, beside those whose accept was queued: while many come, a batch waits for them. */
 void spool_expect(struct spool *, unsigned writers);
+/* Somebody waits for the settle just called: a few such are worth a batch of their own. */
+void spool_wanted(struct spool *);
 void spool_kick(struct spool *);     /* end of a loop turn: hand what was queued to the writer */
 void spool_dispatch(struct spool *); /* run completions that are ready, on the owner's thread */
 bool spool_step(struct spool *);     /* not threaded: one turn of the writer; false when there was nothing to do */

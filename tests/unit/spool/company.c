@@ -146,6 +146,37 @@ static void outcomes_ride_with_the_next_message(void **state)
 	assert_true(seen);
 }
 
+/* A full window of deliveries waits for eight places. */
+static void outcomes_that_are_wanted_do_not(void **state)
+{
+	struct kit *k = *state;
+	bool seen = false;
+
+	for (int i = 0; i < TRIES && !seen; i++) {
+		struct kit_answer message[8], outcome[8] = { 0 };
+		bool waited, all = true;
+		make_busy(k);
+		for (int n = 0; n < 8; n++)
+			message[n] = kit_accept(k, "text", "smtp:b:25", 1, true);
+		spool_expect(k->spool, 50);
+		for (int n = 0; n < 8; n++) {
+			if (n == 7)
+				look(k, MOMENT_MS);
+			waited = !outcome[0].done;
+			spool_settle(k->spool, message[n].id, 0, NULL, NULL, 0, kit_done, &outcome[n]);
+			spool_wanted(k->spool);
+			spool_kick(k->spool);
+		}
+		look(k, MOMENT_MS);
+		for (int n = 0; n < 8; n++)
+			all = all && outcome[n].done;
+		seen = waited && all;
+		for (int n = 0; n < 8; n++)
+			kit_wait(k, &outcome[n].done);
+	}
+	assert_true(seen);
+}
+
 static void an_operator_waits_for_nobody(void **state)
 {
 	struct kit *k = *state;
@@ -173,6 +204,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(not_for_ever, setup, teardown),
 		cmocka_unit_test_setup_teardown(not_when_little_came_lately, setup, teardown),
 		cmocka_unit_test_setup_teardown(outcomes_ride_with_the_next_message, setup, teardown),
+		cmocka_unit_test_setup_teardown(outcomes_that_are_wanted_do_not, setup, teardown),
 		cmocka_unit_test_setup_teardown(an_operator_waits_for_nobody, setup, teardown),
 	};
 
