@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <time.h>
 
-#define SEGMENT_SIZE_DEFAULT (16u * 1024 * 1024) /* 4,000 messages of 4 KiB: two rotations a second at full load; used again soon, with nothing to write ahead */
+#define SEGMENT_SIZE_DEFAULT (16u * 1024 * 1024) /* 4,000 messages of 4 KiB: two rotations a second at load; used again soon, with nothing to write ahead */
 #define SEGMENT_SIZE_MIN (64u * 1024)            /* below this the headers and reserves would be the larger part */
 #define BODY_FILE_DEFAULT (1024u * 1024)         /* from here on a file's own sync costs less than copying twice */
 /* 32 MiB of the index's log: a page that many batches change is written back once. */
