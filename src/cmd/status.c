@@ -50,6 +50,8 @@ static bool put_super(const json_t *super, unsigned width)
 	if (json_array_size(roles))
 		printf("\nROLE          PID   GEN  RESTARTS  SANDBOX  UP       STATE\n");
 	json_array_foreach(roles, i, role) put_role(role, width);
+	json_array_foreach(roles, i, role) if (json_text(role, "notice")[0])
+		printf("%s: %s\n", json_text(role, "role"), json_text(role, "notice"));
 	return true;
 }
 

@@ -312,6 +312,8 @@ static int take_all(struct handoff *h, const struct conf *c, unsigned due, struc
 		return -1;
 	if ((due & DUE_DNS) && c->resolver_count == 0 && take(h, "resolv.conf", "", "/etc/resolv.conf", true, e) == -1)
 		return -1; /* servers that the configuration names stand in its place */
+	if ((due & DUE_DNS) && c->global.dane && take(h, "trust_anchor", "", c->global.trust_anchor, true, e) == -1)
+		return -1;
 	if ((due & DUE_DNS) && take(h, "hosts", "", "/etc/hosts", true, e) == -1)
 		return -1;
 	return take_domains(h, c, due, e);

@@ -3,7 +3,7 @@
  * A handoff is a set of named blobs packed into one sealed memory file (memfd).  The child copies it out and closes it,
  * so that what is secret in it can be wiped; no role keeps a descriptor from which it could be read again.
  * Names: "config" (the text), "config_path", "chain:TITLE" (PEM), "key:TITLE" (PEM; for `keys` only), "trust" (bundle),
- * "users:DOMAIN", "auth:DOMAIN" and "auth:" for the route (for `send` only), "resolv.conf", "hosts".
+ * "users:DOMAIN", "auth:DOMAIN" and "auth:" for the route (for `send` only), "resolv.conf", "trust_anchor", "hosts".
  */
 #ifndef CONF_HANDOFF_H
 #define CONF_HANDOFF_H
@@ -15,7 +15,7 @@
 struct handoff;
 
 /* What may be in it is decided by the role's name ("receive", "keys", ...): the caller never gets more than its due:
- * all: config, config_path; keys: key; receive: chain, users; send: auth, trust; resolve: resolv.conf, hosts;
+ * all: config, config_path; keys: key; receive: chain, users; send: auth, trust; resolve: resolv.conf, trust_anchor, hosts;
  * local: users.
  * The text and path are those that conf was parsed from, so that all roles of a generation see the same even when the
  * file changes meanwhile; config_path is not looked at.

@@ -136,6 +136,14 @@ static bool add_txt(struct buf *list, struct cursor c, size_t n, unsigned *count
 	return n > 0 && wire_record_add(list, &r); /* RFC 1035 3.3.14: one string at least */
 }
 
+/* As it is, too short or not: what is published counts, and route/ judges it. */
+static bool add_tlsa(struct buf *list, const unsigned char *octets, size_t n)
+{
+	struct wire_record r = { .address = view_of((const char *)octets, n < PACKET_TLSA_MAX ? n : PACKET_TLSA_MAX) };
+
+	return wire_record_add(list, &r);
+}
+
 static bool take_record(struct cursor *c, enum packet_type type, struct buf *list, unsigned *count, uint32_t *ttl, bool *any_odd)
 {
 	unsigned rtype, class, n;
@@ -149,6 +157,10 @@ static bool take_record(struct cursor *c, enum packet_type type, struct buf *lis
 			ok = add_mx(list, *c, n, &odd);
 		else if (type == PACKET_TXT)
 			ok = add_txt(list, *c, n, count);
+		else if (type == PACKET_TLSA)
+			ok = add_tlsa(list, c->p + c->at, n);
+		else if (type == PACKET_CNAME)
+			ok = true; /* that there is one is all that is asked */
 		else if (type == PACKET_A)
 			ok = add_address(list, AF_INET, c->p + c->at, n, 4);
 		else
@@ -162,19 +174,68 @@ static bool take_record(struct cursor *c, enum packet_type type, struct buf *lis
 	return ok;
 }
 
+/* Header and questions; name: that of the last question. */
+static bool take_head(struct cursor *c, unsigned *answers, char *name, size_t *used)
+{
+	unsigned questions, skipped;
+
+	if (c->n < HEADER || !take16(c, &questions) || !take16(c, answers) || !take16(c, &skipped) || !take16(c, &skipped))
+		return false;
+	while (questions--)
+		if (!take_name(c, name, used) || !take16(c, &skipped) || !take16(c, &skipped))
+			return false;
+	return true;
+}
+
 int packet_read(struct view packet, enum packet_type type, struct buf *list, unsigned *count, uint32_t *ttl)
 {
 	struct cursor c = { (const unsigned char *)packet.p, 4, packet.n };
-	unsigned questions, answers, skipped, before = *count;
+	unsigned answers, before = *count;
 	bool odd = false;
 
-	if (packet.n < HEADER || !take16(&c, &questions) || !take16(&c, &answers) || !take16(&c, &skipped) || !take16(&c, &skipped))
+	if (!take_head(&c, &answers, NULL, NULL))
 		return -1;
-	while (questions--)
-		if (!take_name(&c, NULL, NULL) || !take16(&c, &skipped) || !take16(&c, &skipped))
-			return -1;
 	while (answers--)
 		if (!take_record(&c, type, list, count, ttl, &odd))
 			return -1;
 	return odd && *count == before ? -1 : 0; /* hosts were named, and none can be: that is not "no MX" */
+}
+
+/* Follows one CNAME if it stands in the answer: the chain is in order (RFC 1034 4.3.2), so one pass finds it. */
+static bool follow(struct cursor *c, char *name, size_t *used, bool *moved)
+{
+	char owner[PACKET_NAME_MAX];
+	size_t owner_n;
+	unsigned rtype, class, n;
+	uint32_t lives;
+	struct cursor data;
+
+	if (!take_name(c, owner, &owner_n) || !take16(c, &rtype) || !take16(c, &class) || !take32(c, &lives) || !take16(c, &n) || c->n - c->at < n)
+		return false;
+	data = *c;
+	c->at += n;
+	if (class != 1 || rtype != PACKET_CNAME || !view_eq(view_of(owner, owner_n), view_of(name, *used)))
+		return true;
+	*moved = true;
+	return take_name(&data, name, used) && data.at == c->at;
+}
+
+void packet_canonical(struct view packet, char to[PACKET_NAME_MAX])
+{
+	struct cursor c = { (const unsigned char *)packet.p, 4, packet.n };
+	char name[PACKET_NAME_MAX];
+	size_t used = 0;
+	unsigned answers;
+	bool moved = false;
+
+	to[0] = '\0';
+	if (!take_head(&c, &answers, name, &used))
+		return;
+	while (answers--)
+		if (!follow(&c, name, &used, &moved))
+			return;
+	if (!moved || memchr(name, ODD, used))
+		return;
+	memcpy(to, name, used);
+	to[used] = '\0';
 }

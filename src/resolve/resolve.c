@@ -4,9 +4,8 @@
  * and the choice of servers are libunbound's.  What it cannot say is temporary: a SERVFAIL defers mail, it never bounces.
  * The role holds no file: servers come from the configuration or from the bytes of resolv.conf that super handed over.
  */
-#include "net/address.h"
 #include "resolve/packet.h"
-#include "resolve/ub_loop.h"
+#include "resolve/trust.h"
 #include "wire/role.h"
 #include "wire/wire.h"
 
@@ -22,7 +21,6 @@
 #define RESOLVE_REQUESTS_MAX 20000
 #define DNS_CLASS_IN 1
 #define DNS_NXDOMAIN 3
-#define DNS_SERVER_PORT 53
 
 struct asker { /* a channel of `send` or `policy` */
 	struct asker *next;
@@ -40,17 +38,19 @@ struct request {
 	uint64_t stream;
 	unsigned open;       /* queries without an answer */
 	struct query { struct request *request; enum packet_type type; } queries[2];
+	enum wire_resolve_kind kind;
+	char name[PACKET_NAME_MAX], canonical[PACKET_NAME_MAX];
 	struct buf list;
 	unsigned count;
 	uint32_t ttl;
-	bool secure, nxdomain, temporary, bogus;
+	bool secure, answered, nxdomain, temporary, bogus; /* secure: all answers that were used are */
+	bool parked;         /* not asked yet: see trust.h */
 	char reason[200];
 };
 
 struct resolve {
 	struct role *role;
-	struct ub_event_base *base;
-	struct ub_ctx *ctx;
+	struct trust trust;
 	struct asker *askers;
 	struct request *orphans; /* libunbound holds them still */
 };
@@ -95,10 +95,12 @@ static enum wire_resolve_status status_of(const struct request *r)
 
 static void answer(struct request *r)
 {
+	enum wire_resolve_status status = status_of(r);
 	struct wire_RESOLVED m = {
 		.stream = r->stream,
-		.status = (uint8_t)status_of(r),
-		.secure = r->secure,
+		.status = (uint8_t)status,
+		.secure = r->secure && r->answered && status != WIRE_DNS_BOGUS && status != WIRE_DNS_TEMPORARY,
+		.canonical = view_cstr(r->canonical),
 		.ttl = r->ttl == UINT32_MAX ? 0 : r->ttl,
 		.records = buf_view(&r->list),
 		.reason = view_cstr(r->reason),
@@ -107,6 +109,16 @@ static void answer(struct request *r)
 	if (r->asker && !wire_send_RESOLVED(r->asker->channel, &m) && channel_is_open(r->asker->channel))
 		EMIT(r->asker->room->role->events, FAULT, F_STR("where", "resolve"), F_STR("reason", "an answer could not be told"));
 	request_free(r);
+}
+
+/* What is used must be secure, or the whole is not.  What is not used (bogus, or no answer at all) counts for nothing: else a
+ * spoilt AAAA beside a good A would make the host insecure, and DANE be passed over (RFC 7672 2.1.2). */
+static void note_security(struct request *r, struct view packet, int security)
+{
+	r->answered = true;
+	r->secure = r->secure && security == 2;
+	if (!r->canonical[0])
+		packet_canonical(packet, r->canonical);
 }
 
 static void on_answer(void *arg, int rcode, void *packet, int length, int security, char *why_bogus, int limited)
@@ -119,12 +131,12 @@ static void on_answer(void *arg, int rcode, void *packet, int length, int securi
 	(void)limited;
 	if (rcode == 0 && length > 3) /* libunbound says 0 for every answer that it has; the answer's own word is in its header */
 		rcode = ((const unsigned char *)packet)[3] & 0x0f;
-	r->secure = r->secure && security == 2;
 	if (security == 1) {
 		r->bogus = true;
 		snprintf(r->reason, sizeof r->reason, "%s", why_bogus ? why_bogus : "DNSSEC validation failed");
 	} else if (rcode == DNS_NXDOMAIN) {
 		r->nxdomain = true;
+		note_security(r, view_of(packet, length > 0 ? (size_t)length : 0), security);
 	} else if (rcode != 0 || length < 0) {
 		r->temporary = true;
 		snprintf(r->reason, sizeof r->reason, "the DNS answers with code %d", rcode);
@@ -134,6 +146,7 @@ static void on_answer(void *arg, int rcode, void *packet, int length, int securi
 		snprintf(r->reason, sizeof r->reason, "the DNS answer is malformed");
 	} else {
 		r->count = count;
+		note_security(r, view_of(packet, (size_t)length), security);
 	}
 	if (--r->open == 0)
 		answer(r);
@@ -141,14 +154,14 @@ static void on_answer(void *arg, int rcode, void *packet, int length, int securi
 
 /* ---- questions ---- */
 
-static void ask(struct resolve *room, struct request *r, struct query *q, const char *name, enum packet_type type)
+static void ask(struct ub_ctx *ctx, struct request *r, struct query *q, enum packet_type type)
 {
 	int e;
 
 	q->request = r;
 	q->type = type;
 	r->open++;
-	e = ub_resolve_event(room->ctx, name, (int)type, DNS_CLASS_IN, q, on_answer, NULL);
+	e = ub_resolve_event(ctx, r->name, (int)type, DNS_CLASS_IN, q, on_answer, NULL);
 	if (e != 0) {
 		r->open--;
 		r->temporary = true;
@@ -173,12 +186,46 @@ static bool ascii_name(struct view name, char to[PACKET_NAME_MAX])
 	return ok;
 }
 
+static void start(struct request *r, struct ub_ctx *ctx)
+{
+	r->parked = false;
+	r->open = 1; /* ours, until all queries are out: answers from the cache come at once */
+	switch (r->kind) {
+	case WIRE_RESOLVE_MX: ask(ctx, r, &r->queries[0], PACKET_MX); break;
+	case WIRE_RESOLVE_TXT: ask(ctx, r, &r->queries[0], PACKET_TXT); break;
+	case WIRE_RESOLVE_TLSA: ask(ctx, r, &r->queries[0], PACKET_TLSA); break;
+	case WIRE_RESOLVE_ALIAS: ask(ctx, r, &r->queries[0], PACKET_CNAME); break;
+	case WIRE_RESOLVE_ADDRESS:
+		ask(ctx, r, &r->queries[0], PACKET_AAAA);
+		ask(ctx, r, &r->queries[1], PACKET_A);
+		break;
+	}
+	if (--r->open == 0)
+		answer(r);
+}
+
+/* What waited for the word on DNSSEC, in any order: each is on its own. */
+static void on_trust(void *arg)
+{
+	struct resolve *room = arg;
+	struct ub_ctx *ctx = trust_context(&room->trust);
+
+	for (struct asker *a = room->askers, *more; a; a = more) {
+		more = a->next;
+		for (struct request *r = a->requests, *next; r; r = next) {
+			next = r->next;
+			if (r->parked)
+				start(r, ctx);
+		}
+	}
+}
+
 static bool start_request(struct asker *a, const struct wire_RESOLVE *m)
 {
 	struct request *r;
-	char name[PACKET_NAME_MAX];
+	struct ub_ctx *ctx = trust_context(&a->room->trust);
 
-	if (m->kind != WIRE_RESOLVE_MX && m->kind != WIRE_RESOLVE_ADDRESS && m->kind != WIRE_RESOLVE_TXT)
+	if (m->kind < WIRE_RESOLVE_MX || m->kind > WIRE_RESOLVE_ALIAS)
 		return false;
 	r = a->count < RESOLVE_REQUESTS_MAX ? calloc(1, sizeof *r) : NULL;
 	if (!r) {
@@ -188,25 +235,20 @@ static bool start_request(struct asker *a, const struct wire_RESOLVE *m)
 	}
 	r->asker = a;
 	r->stream = m->stream;
+	r->kind = (enum wire_resolve_kind)m->kind;
 	r->ttl = UINT32_MAX;
 	r->secure = true;
 	buf_init(&r->list, &alloc_libc, CHANNEL_FRAME_MAX / 2);
 	request_link(r, &a->requests);
 	a->count++;
-	r->open = 1; /* ours, until all queries are out: answers from the cache come at once */
-	if (!ascii_name(m->name, name)) {
+	if (!ascii_name(m->name, r->name)) {
 		r->nxdomain = true;
 		snprintf(r->reason, sizeof r->reason, "that is no domain name");
-	} else if (m->kind == WIRE_RESOLVE_MX) {
-		ask(a->room, r, &r->queries[0], name, PACKET_MX);
-	} else if (m->kind == WIRE_RESOLVE_TXT) {
-		ask(a->room, r, &r->queries[0], name, PACKET_TXT);
-	} else {
-		ask(a->room, r, &r->queries[0], name, PACKET_AAAA);
-		ask(a->room, r, &r->queries[1], name, PACKET_A);
-	}
-	if (--r->open == 0)
 		answer(r);
+	} else if (ctx)
+		start(r, ctx);
+	else
+		r->parked = true;
 	return true;
 }
 
@@ -218,6 +260,10 @@ static void drop_asker(struct asker *a)
 
 	while (a->requests) { /* they end silently */
 		struct request *r = a->requests;
+		if (r->parked) {
+			request_free(r);
+			continue;
+		}
 		request_unlink(r);
 		r->asker = NULL;
 		request_link(r, &a->room->orphans);
@@ -271,96 +317,25 @@ static void on_channel(struct role *role, enum role_kind kind, uint32_t index, u
 	channel_set_handler(ch, &asker_handler, a);
 }
 
-/* ---- servers ---- */
-
-static int add_server(struct resolve *room, struct view text, struct error *e)
-{
-	struct address a;
-	char host[ADDRESS_TEXT], server[ADDRESS_TEXT + 8];
-
-	if (!address_parse(text, &a) && !address_parse_host(text, DNS_SERVER_PORT, &a))
-		return error_set(e, ERROR_INPUT, "not the address of a DNS server: %.*s", VIEW_ARGS(text));
-	snprintf(server, sizeof server, "%s@%u", address_host((struct sockaddr *)&a.sa, host), address_port((struct sockaddr *)&a.sa));
-	if (ub_ctx_set_fwd(room->ctx, server) != 0)
-		return error_set(e, ERROR_OURS, "DNS server %s: refused by libunbound", server);
-	return 0;
-}
-
-static int servers_of_resolv_conf(struct resolve *room, struct view text, struct error *e)
-{
-	static const char word[] = "nameserver";
-
-	while (text.n) {
-		size_t end = view_find(text, '\n');
-		struct view line = view_trim(view_slice(text, 0, end));
-		text = view_slice(text, end + 1, text.n);
-		if (!view_starts_nocase(line, view_of(word, sizeof word - 1)))
-			continue;
-		line = view_trim(view_slice(line, sizeof word - 1, line.n));
-		line = view_slice(line, 0, view_find(line, ' '));
-		if (add_server(room, line, e) == -1)
-			EMIT(room->role->events, FAULT, F_STR("where", "resolv.conf"), F_STR("reason", e->text));
-	}
-	return 0;
-}
-
-static int set_options(struct resolve *room, struct error *e)
-{
-	static const struct { const char *name, *value; } options[] = {
-		{ "do-not-query-localhost:", "no" }, /* a resolver on this host is the usual case */
-		{ "module-config:", "iterator" },    /* no trust anchor: nothing to validate with */
-		{ "msg-cache-size:", "8m" },
-		{ "rrset-cache-size:", "16m" },
-		{ "cache-max-negative-ttl:", "300" }, /* a new domain is found soon */
-		{ "use-caps-for-id:", "no" },
-		{ "outgoing-range:", "512" },
-		{ "num-queries-per-thread:", "1024" },
-	};
-
-	for (size_t i = 0; i < sizeof options / sizeof *options; i++)
-		if (ub_ctx_set_option(room->ctx, options[i].name, options[i].value) != 0)
-			return error_set(e, ERROR_OURS, "libunbound refuses %s %s", options[i].name, options[i].value);
-	return 0;
-}
-
-/* The last word to the context: it takes no server after it. */
-static int open_zones(struct resolve *room, struct error *e)
-{
-	/* Special-use names (RFC 6761, RFC 8375) that libunbound answers itself with "no such name", but that a server of
-	 * the operator's may well know; asking it is right, as we are given its address. */
-	if (ub_ctx_zone_add(room->ctx, "test.", "transparent") != 0 || ub_ctx_zone_add(room->ctx, "home.arpa.", "transparent") != 0)
-		return error_set(e, ERROR_OURS, "libunbound refuses a local zone");
-	return 0;
-}
+/* ---- life ---- */
 
 static int prepare(struct role *role, struct error *e)
 {
 	struct resolve *room = calloc(1, sizeof *room);
-	const struct conf_list *servers = &role->conf->global.resolver;
 
 	if (!room)
 		return error_set(e, ERROR_AGAIN, "no memory");
 	room->role = role;
 	role->state = room;
-	room->base = ub_loop_base(role->loop);
-	room->ctx = room->base ? ub_ctx_create_ub_event(room->base) : NULL;
-	if (!room->ctx)
-		return error_set(e, ERROR_AGAIN, "libunbound cannot start");
-	ub_ctx_debuglevel(room->ctx, 0);
-	if (set_options(room, e) == -1)
-		return -1;
-	for (size_t i = 0; i < servers->n; i++)
-		if (add_server(room, view_cstr(servers->items[i]), e) == -1)
-			return -1;
-	if (servers->n == 0 && servers_of_resolv_conf(room, handoff_get(role->files, "resolv.conf", ""), e) == -1)
-		return -1;
-	return open_zones(room, e);
+	return trust_init(&room->trust, role, on_trust, room, e);
 }
 
-static int start(struct role *role, struct error *e)
+static int serve(struct role *role, struct error *e)
 {
-	(void)role;
+	struct resolve *room = role->state;
+
 	(void)e;
+	trust_start(&room->trust);
 	return 0;
 }
 
@@ -378,14 +353,13 @@ static void stop(struct role *role)
 		return;
 	while (room->askers)
 		drop_asker(room->askers);
-	ub_ctx_delete(room->ctx); /* calls nobody back */
+	trust_free(&room->trust);
 	while (room->orphans)
 		request_free(room->orphans);
-	ub_loop_free(room->base);
 	free(room);
 	role->state = NULL;
 }
 
 const struct role_ops resolve_role = {
-	.kind = ROLE_RESOLVE, .prepare = prepare, .start = start, .channel = on_channel, .drain = drain, .stop = stop,
+	.kind = ROLE_RESOLVE, .prepare = prepare, .start = serve, .channel = on_channel, .drain = drain, .stop = stop,
 };

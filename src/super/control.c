@@ -16,15 +16,23 @@ static const char *state_name(enum child_state state)
 	return "unknown";
 }
 
+/* A child's words are a peer's input: what is no UTF-8 is not told. */
+static json_t *notice_of(const struct child *c)
+{
+	json_t *text = json_string(c->notice);
+
+	return text ? text : json_string("?");
+}
+
 static json_t *status(struct super *s)
 {
 	json_t *roles = json_array();
 
 	for (struct child *c = s->children; c; c = c->next)
-		json_array_append_new(roles, json_pack("{s:s, s:I, s:i, s:s, s:i, s:b, s:I}", "role", role_name(c->kind), "pid", (json_int_t)c->pid,
+		json_array_append_new(roles, json_pack("{s:s, s:I, s:i, s:s, s:i, s:b, s:I, s:o}", "role", role_name(c->kind), "pid", (json_int_t)c->pid,
 		                                       "generation", (int)c->generation, "state", state_name(c->state), "restarts",
 		                                       (int)c->restarts, "sandboxed", (int)c->sandboxed, "uptime_ms",
-		                                       (json_int_t)(loop_now(s->loop) - c->started)));
+		                                       (json_int_t)(loop_now(s->loop) - c->started), "notice", notice_of(c)));
 	return json_pack("{s:b, s:I, s:i, s:I, s:o}", "ok", 1, "pid", (json_int_t)getpid(), "generation", (int)s->generation, "uptime_ms",
 	                 (json_int_t)(loop_now(s->loop) - s->born), "roles", roles);
 }

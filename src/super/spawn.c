@@ -231,6 +231,7 @@ int spawn_child(struct super *s, struct child *c, struct error *e)
 		return -1;
 	}
 	c->pid = pid;
+	c->notice[0] = '\0';
 	c->state = CHILD_STARTING;
 	c->started = loop_now(s->loop);
 	c->link = channel_new(s->loop, pair[0]);

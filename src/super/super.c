@@ -155,6 +155,7 @@ static void on_frame(void *arg, struct channel *ch, uint32_t type, struct view p
 	struct wire_STARTED started;
 	struct wire_NEED_WORKER need;
 	struct wire_ACCUSED accused;
+	struct wire_NOTICE notice;
 	bool ok = wire_allowed(type, c->kind, ROLE_SUPER);
 
 	(void)ch;
@@ -166,6 +167,8 @@ static void on_frame(void *arg, struct channel *ch, uint32_t type, struct view p
 		on_need_worker(s, c, need.uid);
 	else if (ok && type == WIRE_ACCUSED && wire_read_ACCUSED(payload, &accused) == 0)
 		on_accused(s, c, &accused);
+	else if (ok && type == WIRE_NOTICE && wire_read_NOTICE(payload, &notice) == 0)
+		snprintf(c->notice, sizeof c->notice, "%.*s", VIEW_ARGS(view_slice(notice.text, 0, sizeof c->notice - 1)));
 	else if (ok && type == WIRE_CONTROL)
 		control_answer(s, c, payload);
 	else if (!ok || type != WIRE_DRAINED) /* DRAINED is followed by the end of the process, and that is what counts */

@@ -66,6 +66,7 @@ struct child {
 	int counters_fd;
 	bool current;              /* of the newest generation: restarted when it dies */
 	bool sandboxed;
+	char notice[200];          /* its own words for `status` (NOTICE) */
 	unsigned restarts, failures;
 	uint64_t started;
 	unsigned stop_asked;

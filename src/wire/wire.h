@@ -118,7 +118,7 @@ bool wire_result_add(struct buf *list, const struct wire_result *);
 int wire_result_next(struct view *list, struct wire_result *);
 
 /* One DNS answer in RESOLVED.  kind of RESOLVE: */
-enum wire_resolve_kind { WIRE_RESOLVE_MX = 1, WIRE_RESOLVE_ADDRESS, WIRE_RESOLVE_TXT };
+enum wire_resolve_kind { WIRE_RESOLVE_MX = 1, WIRE_RESOLVE_ADDRESS, WIRE_RESOLVE_TXT, WIRE_RESOLVE_TLSA, WIRE_RESOLVE_ALIAS };
 enum wire_resolve_status { WIRE_DNS_OK = 1, WIRE_DNS_NXDOMAIN, WIRE_DNS_NODATA, WIRE_DNS_TEMPORARY, WIRE_DNS_BOGUS };
 struct wire_record { uint16_t preference; struct view name; uint8_t family; struct view address; }; /* TXT: its strings, joined, in address */
 bool wire_record_add(struct buf *list, const struct wire_record *);

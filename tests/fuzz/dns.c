@@ -43,12 +43,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	struct buf list;
 	unsigned count = 0;
 	uint32_t ttl = 86400;
+	char canonical[PACKET_NAME_MAX];
 
 	buf_init(&list, &alloc_libc, 1 << 20);
 	if (packet_read(view_of(exact, packet.n), type, &list, &count, &ttl) == 0) {
 		assert(ttl <= 86400);
 		check_records(buf_view(&list), type, count);
 	}
+	packet_canonical(view_of(exact, packet.n), canonical);
+	assert(memchr(canonical, 0, sizeof canonical));
 	buf_free(&list);
 	free(exact);
 	return 0;

@@ -397,12 +397,82 @@ static void test_txt(void **state)
 	assert_int_equal(read_n(&k, k.n, PACKET_TXT), -1);
 }
 
+/* A TLSA record counts however short it is. */
+static void test_tlsa(void **state)
+{
+	static const size_t sizes[] = { 0, 3, 35 };
+	static struct packet k;
+	struct view v;
+	struct wire_record r;
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		begin(&k, "_25._tcp.mx.test", PACKET_TLSA, 1);
+		put_octets(&k, PACKET_TLSA, "\3\1\1" "0123456789abcdef0123456789abcdef", sizes[i], 5);
+		assert_int_equal(reads(&k, PACKET_TLSA), 0);
+		assert_int_equal(count, 1);
+		v = buf_view(&list);
+		assert_int_equal(wire_record_next(&v, &r), 1);
+		assert_int_equal(r.address.n, sizes[i]);
+	}
+}
+
+static void put_alias(struct packet *k, const char *owner, const char *target)
+{
+	size_t at;
+
+	put_name(k, owner);
+	put16(k, PACKET_CNAME);
+	put16(k, 1);
+	put32(k, 60);
+	at = k->n;
+	put16(k, 0);
+	put_name(k, target);
+	k->p[at] = (unsigned char)((k->n - at - 2) >> 8);
+	k->p[at + 1] = (unsigned char)(k->n - at - 2);
+}
+
+static const char *canonical(const struct packet *k, size_t n)
+{
+	static char to[PACKET_NAME_MAX];
+	char *exact = malloc(n ? n : 1);
+
+	memcpy(exact, k->p, n);
+	packet_canonical(view_of(exact, n), to);
+	free(exact);
+	return to;
+}
+
+static void test_canonical(void **state)
+{
+	struct packet k;
+
+	(void)state;
+	begin(&k, "www.example.org", PACKET_A, 1);
+	put_octets(&k, PACKET_A, "\177\0\0\1", 4, 70);
+	assert_string_equal(canonical(&k, k.n), "");
+	begin(&k, "WWW.example.org", PACKET_A, 3);
+	put_alias(&k, "www.Example.org", "b.test");
+	put_alias(&k, "other.test", "wrong.test"); /* nobody asked for it */
+	put_alias(&k, "B.test", "c.test");
+	assert_string_equal(canonical(&k, k.n), "c.test");
+	for (size_t n = 0; n < k.n; n++)
+		assert_string_equal(canonical(&k, n), "");
+	begin(&k, "www.example.org", PACKET_A, 2);
+	put_alias(&k, "www.example.org", "b.test");
+	put_alias(&k, "b.test", "www.example.org"); /* a loop ends */
+	assert_string_equal(canonical(&k, k.n), "www.example.org");
+	begin(&k, "www.example.org", PACKET_A, 1);
+	put_alias(&k, "www.example.org", "no host.test");
+	assert_string_equal(canonical(&k, k.n), "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lengths), cmocka_unit_test(test_loops), cmocka_unit_test(test_truncations), cmocka_unit_test(test_noise),
 		cmocka_unit_test(test_limits), cmocka_unit_test(test_odd_names), cmocka_unit_test(test_mx), cmocka_unit_test(test_compression),
-		cmocka_unit_test(test_addresses), cmocka_unit_test(test_oracle), cmocka_unit_test(test_txt),
+		cmocka_unit_test(test_addresses), cmocka_unit_test(test_oracle), cmocka_unit_test(test_txt), cmocka_unit_test(test_tlsa), cmocka_unit_test(test_canonical),
 	};
 	int r;
 
