@@ -49,7 +49,7 @@ const char *config_example(const struct conf_row *row)
 	if (!row->fallback)
 		return NULL;
 	if (row->type == CONF_TYPE_LIST)
-		return "{}";
+		return row->fallback[0] ? (snprintf(quoted, sizeof quoted, "{\"%s\"}", row->fallback), quoted) : "{}";
 	if (row->type != CONF_TYPE_STR && row->type != CONF_TYPE_PATH && bare(row->fallback))
 		return row->fallback;
 	snprintf(quoted, sizeof quoted, "\"%s\"", row->fallback);

@@ -6,7 +6,6 @@
 #include "conf/inside.h"
 #include "conf/parts.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <sys/un.h>
 
@@ -164,7 +163,41 @@ static int check_addresses(const struct check *k, size_t nth)
 	return 0;
 }
 
-/* Which certificate a listener shows.  TLS that was asked for and cannot be is refused; TLS that is only our default is
+static int no_certificate(const struct check *k, size_t nth, size_t item, bool named)
+{
+	const struct conf_listener *l = &k->c->listeners[nth];
+	const struct conf_spot by_item = item_spot(k, nth, CONF_ROW_LISTENER_certificate, item);
+	const struct conf_spot *spot = named ? &by_item : SPOT(k, nth, CONF_ROW_LISTENER_tls);
+
+	return conf_refuse(spot, "listener \"%.60s\" has no certificate for TLS; write certificate \"%.60s\" { chain = \"...\" key = \"...\" }%s",
+	                   l->title, l->set.certificate.items[item], k->c->certificate_count ? " or name another" : " or tls = none");
+}
+
+static int find_certificates(const struct check *k, size_t nth, bool named)
+{
+	struct conf *c = k->c;
+	struct conf_listener *l = &c->listeners[nth];
+	const struct conf_list *list = &l->set.certificate;
+	l->certificates = take(k, list->n * sizeof *l->certificates);
+	if (!l->certificates)
+		return -1;
+	for (size_t i = 0; i < list->n; i++) {
+		const struct conf_spot spot = item_spot(k, nth, CONF_ROW_LISTENER_certificate, i);
+		unsigned at = 0;
+		while (at < c->certificate_count && strcmp(c->certificates[at].title, list->items[i]) != 0)
+			at++;
+		if (at == c->certificate_count)
+			return no_certificate(k, nth, i, named);
+		for (size_t n = 0; n < i; n++)
+			if (l->certificates[n] == at)
+				return conf_refuse(&spot, "certificate \"%.60s\" again; remove one", list->items[i]);
+		l->certificates[i] = at;
+	}
+	l->certificate_count = list->n;
+	return 0;
+}
+
+/* Which certificates a listener shows.  TLS that was asked for and cannot be is refused; TLS that is only our default is
  * left out when there is no certificate at all (and conf_warnings says so). */
 static int check_certificate(const struct check *k, size_t nth)
 {
@@ -172,7 +205,6 @@ static int check_certificate(const struct check *k, size_t nth)
 	struct conf_listener *l = &c->listeners[nth];
 	const bool tls_given = conf_given(c, nth, CONF_ROW_LISTENER_tls);
 	const bool named = conf_given(c, nth, CONF_ROW_LISTENER_certificate);
-	l->certificate = UINT_MAX;
 	if (!tls_given && !named && c->certificate_count == 0) {
 		l->set.tls = CONF_LISTENER_NONE;
 		c->memory->tls_defaulted = true;
@@ -180,15 +212,18 @@ static int check_certificate(const struct check *k, size_t nth)
 	}
 	if (l->set.tls == CONF_LISTENER_NONE && !named)
 		return 0;
-	for (unsigned i = 0; i < c->certificate_count; i++)
-		if (strcmp(c->certificates[i].title, l->set.certificate) == 0) {
-			l->certificate = l->set.tls == CONF_LISTENER_NONE ? UINT_MAX : i;
-			return 0;
-		}
-	return conf_refuse(
-		SPOT(k, nth, named ? CONF_ROW_LISTENER_certificate : CONF_ROW_LISTENER_tls),
-		"listener \"%.60s\" has no certificate for TLS; write certificate \"%.60s\" { chain = \"...\" key = \"...\" }%s",
-		l->title, l->set.certificate, c->certificate_count ? " or name another" : " or tls = none");
+	if (l->set.certificate.n == 0)
+		return conf_refuse(SPOT(k, nth, CONF_ROW_LISTENER_certificate),
+		                   "listener \"%.60s\": certificate is empty; name one, or write tls = none", l->title);
+	if (l->set.certificate.n > CONF_CERTIFICATES_MAX)
+		return conf_refuse(SPOT(k, nth, CONF_ROW_LISTENER_certificate),
+		                   "listener \"%.60s\" names %zu certificates; %d are the most", l->title, l->set.certificate.n,
+		                   CONF_CERTIFICATES_MAX);
+	if (find_certificates(k, nth, named) == -1)
+		return -1;
+	if (l->set.tls == CONF_LISTENER_NONE)
+		l->certificate_count = 0; /* named, and not shown */
+	return 0;
 }
 
 /* ---- where mail goes ---- */

@@ -250,7 +250,10 @@ static int fill(struct conf *c, enum conf_tag tag, size_t nth, cfg_t *sec, const
 		int rc = 0;
 		const char *text = row->fallback;
 		if (row->type == CONF_TYPE_LIST) {
-			rc = given ? put_list(set, row, sec, &c->memory->arena, &spot) : 0;
+			if (given)
+				rc = put_list(set, row, sec, &c->memory->arena, &spot);
+			else if (text && text[0])
+				rc = conf_value_put_list(set, row, &text, 1, &c->memory->arena, &spot);
 		} else {
 			if (given && (text = cfg_getstr(sec, row->name)) == NULL)
 				return error_set(e, ERROR_OURS, "%s:%u: %s was read differently twice", path, spot.line,

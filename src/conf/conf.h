@@ -30,10 +30,15 @@ struct conf_list {
 /* Indexes of the choices, from 1, in the order of config.def. */
 enum conf_listener_tls { CONF_LISTENER_NONE = 1, CONF_LISTENER_STARTTLS, CONF_LISTENER_REQUIRED, CONF_LISTENER_IMPLICIT };
 enum conf_bare { CONF_BARE_REJECT = 1, CONF_BARE_NORMALISE };
+enum conf_tls_policy { CONF_POLICY_MODERN = 1, CONF_POLICY_INTERMEDIATE };
+enum conf_client_certificates { CONF_CLIENTS_NO = 1, CONF_CLIENTS_ASK };
 enum conf_pending { CONF_PENDING_REFUSE = 1, CONF_PENDING_DISCARD };
 enum conf_ehlo { CONF_EHLO_REQUIRED = 1, CONF_EHLO_OPTIONAL };
 enum conf_switch { CONF_ON = 1, CONF_OFF };
 enum conf_tls { CONF_TLS_NONE = 1, CONF_TLS_MAY, CONF_TLS_ENCRYPT, CONF_TLS_VERIFY };
+
+/* Certificates of one listener: as many as tls/ takes. */
+#define CONF_CERTIFICATES_MAX 64
 
 /* A `deliver` setting, understood. */
 enum conf_delivery_kind {
@@ -124,7 +129,8 @@ struct conf_listener {
 	struct conf_listener_set set;
 	struct conf_address *addresses;
 	size_t address_count;
-	unsigned certificate; /* index into conf.certificates; UINT_MAX when TLS is not configured */
+	unsigned *certificates; /* indexes into conf.certificates */
+	size_t certificate_count; /* 0: TLS is not configured */
 };
 struct conf_hop { /* what a domain or the route says of its next hop */
 	struct conf_delivery delivery;

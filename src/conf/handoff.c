@@ -186,7 +186,7 @@ void handoff_forget(const struct handoff *h, const char *kind, const char *title
 
 /* ---- reading what is due ---- */
 
-enum due { DUE_KEYS = 1, DUE_CHAINS = 2, DUE_TRUST = 4, DUE_AUTH = 8, DUE_USERS = 16, DUE_DNS = 32 };
+enum due { DUE_KEYS = 1, DUE_CHAINS = 2, DUE_TRUST = 4, DUE_AUTH = 8, DUE_USERS = 16, DUE_DNS = 32, DUE_CLIENT_TRUST = 64 };
 
 /* What each role may see of the disk; a role that is not here sees the configuration only. */
 static const struct {
@@ -194,7 +194,7 @@ static const struct {
 	unsigned due;
 } dues[] = {
 	{ "keys", DUE_KEYS },
-	{ "receive", DUE_CHAINS | DUE_USERS },
+	{ "receive", DUE_CHAINS | DUE_USERS | DUE_CLIENT_TRUST },
 	{ "send", DUE_TRUST | DUE_AUTH },
 	{ "resolve", DUE_DNS },
 	{ "local", DUE_USERS },
@@ -301,6 +301,15 @@ static int take_domains(struct handoff *h, const struct conf *c, unsigned due, s
 	return (due & DUE_AUTH) ? take_auth(h, "", c->route_hop.auth_file, e) : 0;
 }
 
+/* `receive` judges the certificates of clients, where it asks for any. */
+static bool asks_clients(const struct conf *c)
+{
+	for (size_t i = 0; i < c->listener_count; i++)
+		if (c->listeners[i].certificate_count && c->listeners[i].set.client_certificates == CONF_CLIENTS_ASK)
+			return true;
+	return false;
+}
+
 static int take_all(struct handoff *h, const struct conf *c, unsigned due, struct error *e)
 {
 	if (add(h, VIEW("config"), VIEW(""), view_of(c->memory->text, c->memory->text_n), e) == -1 ||
@@ -308,7 +317,8 @@ static int take_all(struct handoff *h, const struct conf *c, unsigned due, struc
 		return -1;
 	if ((due & (DUE_KEYS | DUE_CHAINS)) && take_certificates(h, c, due, e) == -1)
 		return -1;
-	if ((due & DUE_TRUST) && take(h, "trust", "", c->global.trust, true, e) == -1)
+	const bool trust = (due & DUE_TRUST) || ((due & DUE_CLIENT_TRUST) && asks_clients(c));
+	if (trust && take(h, "trust", "", c->global.trust, true, e) == -1)
 		return -1;
 	if ((due & DUE_DNS) && c->resolver_count == 0 && take(h, "resolv.conf", "", "/etc/resolv.conf", true, e) == -1)
 		return -1; /* servers that the configuration names stand in its place */

@@ -55,7 +55,7 @@ static bool shown(const struct conf *c, size_t nth, unsigned row_number)
 {
 	if (row_number != CONF_ROW_LISTENER_certificate)
 		return true;
-	return c->listeners[nth].certificate != UINT32_MAX || conf_given(c, nth, row_number);
+	return c->listeners[nth].certificate_count || conf_given(c, nth, row_number);
 }
 
 static bool show_section(const struct conf *c, enum conf_tag tag, size_t nth, struct buf *out)

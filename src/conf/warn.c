@@ -133,6 +133,14 @@ static void warn_listener(struct warnings *w, size_t nth)
 	if (mx && l->set.tls == CONF_LISTENER_IMPLICIT)
 		warn(w, tls_line, "listener \"%s\": no server speaks implicit TLS to port 25; starttls is usual",
 		     l->title);
+	if (mx && l->set.tls != CONF_LISTENER_NONE && l->set.tls_policy == CONF_POLICY_MODERN)
+		warn(w, conf_line(w->c, nth, CONF_ROW_LISTENER_tls_policy),
+		     "listener \"%s\": tls_policy = modern on port 25 makes servers without TLS 1.3 send in clear or not at all; "
+		     "intermediate is usual",
+		     l->title);
+	if (l->set.tls == CONF_LISTENER_NONE && l->set.client_certificates == CONF_CLIENTS_ASK)
+		warn(w, conf_line(w->c, nth, CONF_ROW_LISTENER_client_certificates),
+		     "listener \"%s\": tls = none asks no client for a certificate", l->title);
 	if (l->set.tls == CONF_LISTENER_NONE && w->c->memory->tls_defaulted &&
 	    !conf_given(w->c, nth, CONF_ROW_LISTENER_tls))
 		warn(w, l->line,
@@ -175,7 +183,8 @@ static void warn_certificates(struct warnings *w)
 	for (unsigned i = 0; i < w->c->certificate_count; i++) {
 		bool used = false;
 		for (size_t k = 0; k < w->c->listener_count; k++)
-			used = used || w->c->listeners[k].certificate == i;
+			for (size_t n = 0; n < w->c->listeners[k].certificate_count; n++)
+				used = used || w->c->listeners[k].certificates[n] == i;
 		if (!used)
 			warn(w, w->c->certificates[i].line, "certificate \"%s\" is shown by no listener",
 			     w->c->certificates[i].title);

@@ -28,6 +28,34 @@ static unsigned sessions_by_descriptors(void)
 	return r.rlim_cur > 2 * RECEIVE_DESCRIPTORS_KEPT ? (unsigned)r.rlim_cur - RECEIVE_DESCRIPTORS_KEPT : (unsigned)r.rlim_cur;
 }
 
+static void change_ticket_key(void *arg)
+{
+	struct receive *r = arg;
+	unsigned char key[TLS_TICKET_KEY];
+
+	r->role->env->random(r->role->env->arg, key, sizeof key);
+	tls_tickets_change(r->tickets, key);
+	explicit_bzero(key, sizeof key);
+	loop_timer_set(&r->ticket_timer, loop_now(r->role->loop) + TLS_TICKET_MS);
+}
+
+/* What the contexts of all workers share. */
+static int prepare_tls(struct receive *r, struct error *e)
+{
+	struct view trust = handoff_get(r->role->files, "trust", "");
+
+	loop_timer_init(&r->ticket_timer, r->role->loop, change_ticket_key, r);
+	if (r->role->conf->global.session_tickets) {
+		r->tickets = tls_tickets_new();
+		if (!r->tickets)
+			return error_set(e, ERROR_AGAIN, "no memory");
+		change_ticket_key(r);
+	}
+	if (trust.p)
+		r->clients = tls_client_new(trust, e);
+	return trust.p && !r->clients ? -1 : 0;
+}
+
 static int prepare(struct role *role, struct error *e)
 {
 	struct receive *r = calloc(1, sizeof *r);
@@ -37,13 +65,12 @@ static int prepare(struct role *role, struct error *e)
 	role->state = r;
 	r->role = role;
 	r->peers = receive_peers_new(env_random_u64(role->env));
-	role->env->random(role->env->arg, r->ticket_keys, sizeof r->ticket_keys);
 	r->worker_count = role->single ? 1 : role_loops(role->conf);
 	r->workers = calloc(r->worker_count, sizeof *r->workers);
 	r->sessions = calloc(role->conf->listener_count, sizeof *r->sessions);
 	if (!r->peers || !r->workers || !r->sessions)
 		return error_set(e, ERROR_AGAIN, "no memory");
-	if (tls_warm_up(e) == -1)
+	if (tls_warm_up(e) == -1 || prepare_tls(r, e) == -1)
 		return -1;
 	if (loop_wake_init(&r->drained, role->loop, on_drained, r) == -1)
 		return error_set(e, ERROR_AGAIN, "no memory or descriptor");
@@ -130,7 +157,10 @@ static void stop(struct role *role)
 		receive_worker_free(&r->workers[i]);
 	loop_wake_free(&r->drained);
 	receive_peers_free(r->peers);
-	explicit_bzero(r->ticket_keys, sizeof r->ticket_keys);
+	if (r->ticket_timer.loop)
+		loop_timer_stop(&r->ticket_timer);
+	tls_tickets_free(r->tickets);
+	tls_context_free(r->clients);
 	free(r->workers);
 	free(r->sessions);
 	free(r);

@@ -40,7 +40,9 @@
 struct receive {
 	struct role *role;
 	struct peers *peers;
-	unsigned char ticket_keys[TLS_TICKET_KEYS];
+	struct tls_tickets *tickets;  /* NULL: switched off */
+	struct loop_timer ticket_timer;
+	struct tls_context *clients;  /* whom certificates of clients are judged by; NULL: none are asked for */
 	struct worker *workers;
 	unsigned worker_count;
 	atomic_uint *sessions;     /* one count a listener, all workers together */
@@ -53,6 +55,9 @@ struct receive {
 
 /* So long the kernel keeps a client of implicit TLS that says nothing; then it is ours, and its handshake_timeout begins. */
 #define RECEIVE_DEFER_S 10u
+
+/* What is said of a client's certificate in log and Received: its subject, and a verdict; cut if longer. */
+#define RECEIVE_VERIFY_MAX 320
 
 /* After a flood the memory of its sessions goes back to the system: when this many were there and an eighth is left. */
 #define RECEIVE_TRIM_SESSIONS 1000u
@@ -76,7 +81,7 @@ struct worker {
 	struct channel *queue, *local;
 	struct sign_client keys;
 	struct tls_context **tls; /* one a listener; NULL: not configured or broken */
-	bool *tls_broken;
+	uint64_t *tls_broken;     /* bits: which of the listener's certificates cannot be shown */
 	struct accepting *accepting;
 	struct session **places;  /* by the low bits of a stream number; NULL: free */
 	uint32_t place_count, place_free, *free_places;
@@ -115,7 +120,8 @@ struct session {
 	bool backlog;              /* much output waits: commands may wait behind it */
 	bool failed;               /* the connection failed while the session ran: freed when that is over */
 	unsigned tls_bits;
-	char tls_verify[64], tls_protocol[16], tls_cipher[48];
+	bool tls_resumed;
+	char tls_verify[RECEIVE_VERIFY_MAX], tls_protocol[16], tls_cipher[48];
 	char hello[128];           /* for the log, after the machine has forgotten it; cut if longer */
 	/* the transaction */
 	uint64_t stream, check;    /* of the body at `queue`, of the question at `local`; 0: none */

@@ -106,16 +106,27 @@ static void on_peer_closed(void *arg)
 	receive_session_run(s);
 }
 
+/* "no certificate", or "client certificate CN=mx.example.org verified" as Received and log tell it. */
+static void say_client(struct session *s, const struct tls_facts *f)
+{
+	if (f->fault == TLS_FAULT_NO_CERTIFICATE)
+		snprintf(s->tls_verify, sizeof s->tls_verify, "%.*s", VIEW_ARGS(f->verify));
+	else
+		snprintf(s->tls_verify, sizeof s->tls_verify, "client certificate %.*s %s%.*s", VIEW_ARGS(f->peer_name),
+			 f->verified ? "" : "not verified: ", VIEW_ARGS(f->verify));
+}
+
 static void on_tls_up(void *arg, const struct tls_facts *f)
 {
 	struct session *s = arg;
 	struct psmtp_tls_facts facts = { .protocol = { f->protocol.p, f->protocol.n }, .cipher = { f->cipher.p, f->cipher.n } };
 
 	s->tls_bits = f->bits;
+	s->tls_resumed = f->resumed;
 	snprintf(s->tls_protocol, sizeof s->tls_protocol, "%.*s", VIEW_ARGS(f->protocol));
 	snprintf(s->tls_cipher, sizeof s->tls_cipher, "%.*s", VIEW_ARGS(f->cipher));
 	s->hello[0] = 0; /* said in clear: it counts for nothing any more */
-	snprintf(s->tls_verify, sizeof s->tls_verify, "%.*s", VIEW_ARGS(f->verify));
+	say_client(s, f);
 	psmtp_server_tls_up(s->smtp, &facts, now_of(s));
 	receive_coming_heard(s);
 	receive_session_run(s);
@@ -238,7 +249,7 @@ static void on_starttls(struct session *s)
 {
 	struct worker *w = s->worker;
 
-	if (!w->tls[s->listener_index] || (w->tls_broken[s->listener_index]) || (!receive_worker_role(w)->single && !sign_client_is_open(&w->keys))) {
+	if (!w->tls[s->listener_index] || !tls_server_works(w->tls[s->listener_index]) || (!receive_worker_role(w)->single && !sign_client_is_open(&w->keys))) {
 		receive_session_answer(s, PSMTP_NO_TEMPORARY, NULL); /* 454 4.7.0 */
 		return;
 	}
@@ -329,9 +340,9 @@ void receive_session_run(struct session *s)
 static enum psmtp_tls_offer offer_of(struct session *s)
 {
 	struct worker *w = s->worker;
-	bool works = w->tls[s->listener_index] && !w->tls_broken[s->listener_index];
+	bool works = w->tls[s->listener_index] && tls_server_works(w->tls[s->listener_index]);
 
-	if (s->listener->certificate == UINT32_MAX)
+	if (s->listener->certificate_count == 0)
 		return PSMTP_TLS_NONE;
 	switch ((enum conf_listener_tls)s->listener->set.tls) {
 	case CONF_LISTENER_STARTTLS: return works ? PSMTP_TLS_STARTTLS : PSMTP_TLS_BROKEN;
@@ -449,6 +460,7 @@ static void log_end(struct session *s)
 {
 	EMIT(log_of(s), SESSION_END, F_ID("session", s->id), F_STR("client", s->client), F_STR("listener", s->listener->title),
 	     F_STR("hello", s->hello), F_STR("tls", s->tls_protocol), F_STR("cipher", s->tls_cipher),
+	     F_STR("client_certificate", s->tls_verify), F_STR("resumed", s->tls_resumed ? "yes" : ""),
 	     F_U64("messages", s->accepted), F_U64("recipients", s->recipients), F_U64("errors", s->errors),
 	     F_U64("bytes_in", s->conn.bytes_in), F_U64("bytes_out", s->conn.bytes_out), F_U64("ms", now_of(s) - s->opened),
 	     F_STR("reason", s->reason ? s->reason : "closed"));

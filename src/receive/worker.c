@@ -94,41 +94,60 @@ static const struct channel_handler local_handler = { on_local_frame, on_local_c
 
 /* ---- certificates ---- */
 
+_Static_assert(CONF_CERTIFICATES_MAX <= TLS_CERTIFICATES_MAX && CONF_CERTIFICATES_MAX <= 64, "all fit, and into the bits");
+
+static void tell_broken(struct worker *w, const struct conf_listener *l, size_t nth, const char *why)
+{
+	const struct role *role = receive_worker_role(w);
+
+	if (w->index == 0)
+		EMIT(role->events, CERTIFICATE_BROKEN, F_STR("title", role->conf->certificates[l->certificates[nth]].title),
+		     F_STR("listener", l->title), F_STR("reason", why));
+}
+
 static void check_certificates(struct worker *w)
 {
 	const struct conf *conf = receive_worker_role(w)->conf;
 	struct error e = { 0 };
 
 	for (size_t i = 0; i < conf->listener_count; i++) {
-		bool was = w->tls_broken[i];
-		if (!w->tls[i])
-			continue;
-		w->tls_broken[i] = tls_server_check(w->tls[i], &e) == -1;
-		if (w->tls_broken[i] && !was && w->index == 0)
-			EMIT(receive_worker_role(w)->events, CERTIFICATE_BROKEN, F_STR("title", conf->certificates[conf->listeners[i].certificate].title),
-			     F_STR("listener", conf->listeners[i].title), F_STR("reason", e.text));
+		const struct conf_listener *l = &conf->listeners[i];
+
+		for (unsigned n = 0; w->tls[i] && n < l->certificate_count; n++) {
+			bool broken = tls_server_check(w->tls[i], n, &e) == -1, was = w->tls_broken[i] >> n & 1;
+
+			if (broken && !was)
+				tell_broken(w, l, n, e.text);
+			w->tls_broken[i] = (w->tls_broken[i] & ~(UINT64_C(1) << n)) | (uint64_t)broken << n;
+		}
 	}
 }
 
 static struct tls_context *make_context(struct worker *w, const struct conf_listener *l)
 {
 	const struct role *role = receive_worker_role(w);
-	const char *title = role->conf->certificates[l->certificate].title;
+	struct tls_server_certificate certificates[CONF_CERTIFICATES_MAX];
 	struct tls_server_options o = {
-		.chain = handoff_get(role->files, "chain", title),
+		.certificates = certificates,
+		.certificates_n = (unsigned)l->certificate_count,
 		.signer = { sign_client_sign, &w->keys },
-		.key = l->certificate,
-		.ticket_keys = w->room->ticket_keys,
+		.tickets = w->room->tickets,
 		.session_context = view_cstr(l->title),
+		.policy = (enum tls_policy)l->set.tls_policy,
+		.clients = l->set.client_certificates == CONF_CLIENTS_ASK ? w->room->clients : NULL,
 	};
 	struct error e = { 0 };
 	struct tls_context *c;
 
+	for (size_t i = 0; i < l->certificate_count; i++)
+		certificates[i] = (struct tls_server_certificate){
+			.chain = handoff_get(role->files, "chain", role->conf->certificates[l->certificates[i]].title), .key = l->certificates[i]
+		};
 	if (role->single)
 		o.signer = (struct tls_signer){ role->sign, role->sign_arg };
 	c = tls_server_new(&o, &e);
-	if (!c && w->index == 0)
-		EMIT(role->events, CERTIFICATE_BROKEN, F_STR("title", title), F_STR("listener", l->title), F_STR("reason", e.text));
+	if (!c)
+		tell_broken(w, l, 0, e.text);
 	return c;
 }
 
@@ -331,10 +350,8 @@ int receive_worker_init(struct worker *w, struct receive *room, unsigned index, 
 		return error_set(e, ERROR_AGAIN, "no memory for a worker");
 	loop_timer_init(&w->grace, w->loop, cut, w);
 	for (size_t i = 0; i < conf->listener_count; i++)
-		if (conf->listeners[i].certificate != UINT32_MAX && conf->listeners[i].set.tls != CONF_LISTENER_NONE) {
+		if (conf->listeners[i].certificate_count)
 			w->tls[i] = make_context(w, &conf->listeners[i]);
-			w->tls_broken[i] = !w->tls[i];
-		}
 	if (room->role->single)
 		check_certificates(w);
 	return 0;

@@ -15,13 +15,13 @@ struct tls_engine {
 	void (*close)(struct tls_session *, struct buf *out);
 	const struct tls_facts *(*facts)(struct tls_session *);
 	void (*context_free)(struct tls_context *);
-	int (*context_check)(struct tls_context *, struct error *);
+	int (*context_check)(struct tls_context *, unsigned nth, struct error *);
+	bool (*context_works)(const struct tls_context *);
 };
 
 /* Both are the first member of the engine's own struct. */
 struct tls_context {
 	const struct tls_engine *engine;
-	int64_t expires;
 };
 
 struct tls_session {

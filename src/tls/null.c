@@ -242,11 +242,18 @@ static void null_context_free(struct tls_context *c)
 	alloc_put(&alloc_libc, c);
 }
 
-static int null_check(struct tls_context *c, struct error *e)
+static int null_check(struct tls_context *c, unsigned nth, struct error *e)
 {
 	(void)c;
+	(void)nth;
 	(void)e;
 	return 0;
+}
+
+static bool null_works(const struct tls_context *c)
+{
+	(void)c;
+	return true;
 }
 
 static const struct tls_engine null_engine = {
@@ -259,6 +266,7 @@ static const struct tls_engine null_engine = {
 	.facts = null_facts,
 	.context_free = null_context_free,
 	.context_check = null_check,
+	.context_works = null_works,
 };
 
 struct tls_context *tls_null_new(enum tls_null_fault fault)

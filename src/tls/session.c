@@ -106,11 +106,18 @@ static int on_certificate(X509_STORE_CTX *store, void *unused)
 	SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
 	struct ossl_session *s = SSL_get_app_data(ssl);
 	X509 *x = X509_STORE_CTX_get0_cert(store);
+	int ok;
 
 	(void)unused;
 	if (x)
 		subject(x, s->peer, sizeof s->peer);
-	return X509_verify_cert(store);
+	ok = X509_verify_cert(store);
+	return s->context->server ? 1 : ok; /* a client may show what it likes: the verdict stays in the store and is told */
+}
+
+struct ossl_context *ossl_context_of(const SSL *ssl)
+{
+	return ((const struct ossl_session *)SSL_get_app_data(ssl))->context;
 }
 
 /* ---- resumption ---- */
@@ -361,7 +368,7 @@ static void judge_peer(struct ossl_session *s, struct tls_facts *f, X509 *peer)
 		f->verify = view_cstr(X509_verify_cert_error_string(verify));
 		return;
 	}
-	if (s->how != TLS_CHECK_DANE && !s->named) {
+	if (s->how != TLS_CHECK_DANE && !s->named && !s->context->server) {
 		f->verify = VIEW("no name to check");
 		return;
 	}
@@ -372,7 +379,7 @@ static void judge_peer(struct ossl_session *s, struct tls_facts *f, X509 *peer)
 		return;
 	if (matched)
 		snprintf(s->peer, sizeof s->peer, "%s", matched);
-	else if (f->by == TLS_BY_CHAIN) /* an address */
+	else if (f->by == TLS_BY_CHAIN && s->named) /* an address */
 		address(s->ssl, s->peer, sizeof s->peer);
 	f->peer_name = view_cstr(s->peer);
 }
@@ -393,7 +400,7 @@ static const struct tls_facts *ossl_facts(struct tls_session *base)
 	f->sni = view_cstr(SSL_get_servername(s->ssl, TLSEXT_NAMETYPE_host_name));
 	if (!f->sni.p)
 		f->sni = VIEW("");
-	if (peer && !s->peer[0])
+	if (peer && !s->peer[0]) /* resumed: it was looked at then */
 		subject(peer, s->peer, sizeof s->peer);
 	f->peer_name = view_cstr(s->peer);
 	judge_peer(s, f, peer);
@@ -410,4 +417,5 @@ const struct tls_engine ossl_engine = {
 	.facts = ossl_facts,
 	.context_free = ossl_context_free,
 	.context_check = ossl_context_check,
+	.context_works = ossl_context_works,
 };

@@ -49,12 +49,12 @@ void tls_context_free(struct tls_context *c)
 		c->engine->context_free(c);
 }
 
-int tls_server_check(struct tls_context *c, struct error *e)
+int tls_server_check(struct tls_context *c, unsigned nth, struct error *e)
 {
-	return c->engine->context_check(c, e);
+	return c->engine->context_check(c, nth, e);
 }
 
-int64_t tls_context_expires(const struct tls_context *c)
+bool tls_server_works(const struct tls_context *c)
 {
-	return c->expires;
+	return c->engine->context_works(c);
 }

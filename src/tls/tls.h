@@ -42,21 +42,46 @@ struct tls_signer {
 
 /* ---- contexts ---- */
 
-#define TLS_TICKET_KEYS 80 /* octets: name 16, HMAC 32, AES 32 */
+/* What sealed session tickets are made with, shared by the threads of a process.  A ticket is good for two hours (what OpenSSL
+ * tells the client); keys are to be changed every TLS_TICKET_MS, and the last ones open what they sealed for so
+ * long.  They die with the process: a reload asks everybody for a full handshake, once. */
+#define TLS_TICKET_KEY 80      /* octets: name 16, HMAC 32, AES 32 */
+#define TLS_TICKET_KEYS_KEPT 3 /* the present one, and two: a ticket sealed in the last second of its key's hour lives two more */
+#define TLS_TICKET_MS 3600000u /* to the next key */
+struct tls_tickets;
+struct tls_tickets *tls_tickets_new(void); /* seals nothing before the first key */
+void tls_tickets_change(struct tls_tickets *, const unsigned char fresh[TLS_TICKET_KEY]); /* random; copied */
+void tls_tickets_free(struct tls_tickets *); /* wiped */
 
+/* INTERMEDIATE: TLS 1.2 and 1.3, forward secrecy, AEAD first and CBC last, because a mail server that cannot agree is spoken to
+ * in clear (RFC 7435).  MODERN: TLS 1.3 alone, for clients of our own. */
+enum tls_policy { TLS_POLICY_MODERN = 1, TLS_POLICY_INTERMEDIATE };
+
+#define TLS_CERTIFICATES_MAX 64 /* of one listener: each costs a context of some 20 KiB a thread */
+struct tls_server_certificate {
+	struct view chain; /* PEM: the certificate, then its intermediates */
+	uint32_t key;      /* its number for the signer */
+};
 struct tls_server_options {
-	struct view chain;                /* PEM: the certificate, then its intermediates */
-	struct tls_signer signer;         /* copied; arg is borrowed and may become able to sign later */
-	uint32_t key;                     /* its number for the signer */
-	const unsigned char *ticket_keys; /* TLS_TICKET_KEYS random octets of this process start, shared by its threads; NULL: no tickets */
-	struct view session_context;      /* the listener's title: a ticket of another listener is not accepted */
+	/* The first is shown to who names none of them.  Of two that have the name asked for, one ECDSA and one RSA, the former is
+	 * shown to a client that can; of two of one kind the earlier, and one with that very name before one with a wildcard. */
+	const struct tls_server_certificate *certificates;
+	unsigned certificates_n;
+	struct tls_signer signer;    /* copied; arg is borrowed and may become able to sign later */
+	struct tls_tickets *tickets; /* borrowed; NULL: no tickets */
+	struct view session_context; /* the listener's title: a ticket of another listener is not accepted, nor one of another name or certificate */
+	enum tls_policy policy;      /* 0: INTERMEDIATE */
+	const struct tls_context *clients; /* of tls_client_new: clients are asked for a certificate, which its trust bundle judges; it
+					      is told in the facts and decides nothing.  NULL: not asked */
 };
 struct tls_context *tls_server_new(const struct tls_server_options *, struct error *);
-/* Asks the signer for one signature and checks it against the certificate: -1 (and why) when the key is missing, does not
- * belong to the certificate, or nobody answers.  The certificate is then broken: offer no STARTTLS. */
-int tls_server_check(struct tls_context *, struct error *);
-/* Seconds since the epoch when the first certificate of the chain ends; 0: unknown (null engine). */
-int64_t tls_context_expires(const struct tls_context *);
+/* Asks the signer for one signature and checks it against the nth certificate: -1 (and why) when the key is missing, does not
+ * belong to the certificate, or nobody answers.  It is then broken, and not shown until a check says otherwise.  In the thread
+ * that shakes hands. */
+int tls_server_check(struct tls_context *, unsigned nth, struct error *);
+bool tls_server_works(const struct tls_context *); /* false: all are broken.  Offer no TLS */
+/* Seconds since the epoch when a PEM chain's first certificate ends; 0: it holds none. */
+int64_t tls_chain_expires(struct view chain);
 
 /* For any number of sessions, each with a check of its own.  trust: PEM; empty: nobody is trusted, CHAIN_AND_NAME is impossible. */
 struct tls_context *tls_client_new(struct view trust_pem, struct error *);

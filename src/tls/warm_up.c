@@ -90,14 +90,22 @@ int tls_warm_up(struct error *e)
 	BIO *pem = key ? throw_away(key) : NULL;
 	char *p = NULL;
 	long n = pem ? BIO_get_mem_data(pem, &p) : 0;
-	const struct tls_server_options o = { .chain = { p, (size_t)n }, .signer = { sign_here, key }, .session_context = VIEW("") };
+	const struct tls_server_certificate one = { .chain = { p, (size_t)n } };
+	struct tls_tickets *tickets = tls_tickets_new();
+	const struct tls_server_options o = { .certificates = &one, .certificates_n = 1, .signer = { sign_here, key },
+					      .session_context = VIEW(""), .tickets = tickets };
+	static const unsigned char ticket_key[TLS_TICKET_KEY]; /* seals what nobody sees */
 	struct tls_context *server = n > 0 ? tls_server_new(&o, e) : NULL, *client = tls_client_new(VIEW(""), e);
 	struct ossl_context *oc = (struct ossl_context *)client;
-	bool ok = server && client && shake(server, client);
+	bool ok = server && client && tickets;
 
+	if (tickets)
+		tls_tickets_change(tickets, ticket_key);
+	ok = ok && shake(server, client);
 	if (ok)
 		ok = SSL_CTX_set_max_proto_version(oc->ssl, TLS1_2_VERSION) == 1 && shake(server, client);
 	tls_context_free(server);
+	tls_tickets_free(tickets);
 	tls_context_free(client);
 	BIO_free(pem);
 	EVP_PKEY_free(key);

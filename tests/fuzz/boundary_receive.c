@@ -97,7 +97,7 @@ static void make(void)
 	t.rig->env.mono_ms = our_time;
 	t.worker = &((struct receive *)t.rig->role.state)->workers[0];
 	t.listener = &t.rig->conf->listeners[0];
-	t.listener->certificate = 0; /* configuration cannot say the null engine */
+	t.listener->certificate_count = 1; /* configuration cannot say the null engine */
 	t.worker->tls[0] = tls_null_new(TLS_NULL_FINE);
 	buf_init(&t.body, &alloc_libc, 1 << 24);
 	assert_int_equal(channel_pair(t.rig->loop, ends), 0);

@@ -1,6 +1,9 @@
 /* bad.c - configurations that are refused: each with its line, with what is wrong and with what would be right. */
 #include "util.h"
 
+#define TEN "\"c\",\"c\",\"c\",\"c\",\"c\",\"c\",\"c\",\"c\",\"c\",\"c\""
+#define SEVENTY TEN "," TEN "," TEN "," TEN "," TEN "," TEN "," TEN
+
 /* line 0: no line is said.  words: all of them are in the message. */
 static const struct bad {
 	const char *text;
@@ -132,6 +135,13 @@ static const struct bad {
 	  { "no certificate for TLS", "certificate \"default\"" } },
 	{ BASE "listener a { address = \"127.0.0.1:1\"\n certificate = x }\n", 5, { "certificate \"x\"" } },
 	{ BASE "listener a { address = \"127.0.0.1:1\" tls = none\n certificate = x }\n", 5, { "certificate \"x\"" } },
+	{ BASE "certificate c { chain = a key = b }\nlistener a { address = \"127.0.0.1:1\" certificate = {\"c\",\n \"x\"} }\n", 6, { "certificate \"x\"" } },
+	{ BASE "certificate c { chain = a key = b }\nlistener a { address = \"127.0.0.1:1\" certificate = {\"c\",\n \"c\"} }\n", 6, { "certificate \"c\" again" } },
+	{ BASE "certificate c { chain = a key = b }\nlistener a { address = \"127.0.0.1:1\" certificate = {} }\n", 5, { "certificate is empty" } },
+	{ BASE "certificate c { chain = a key = b }\nlistener a { address = \"127.0.0.1:1\"\n certificate = {" SEVENTY "} }\n", 6, { "names 70 certificates", "64" } },
+	{ BASE "session_tickets = maybe\n", 4, { "neither true nor false" } },
+	{ BASE "certificate default { chain = a key = b }\nlistener a { address = \"127.0.0.1:1\"\n tls_policy = old }\n", 6, { "modern", "intermediate" } },
+	{ BASE "certificate default { chain = a key = b }\nlistener a { address = \"127.0.0.1:1\"\n client_certificates = require }\n", 6, { "ask" } },
 	/* ---- domains, route, relay ---- */
 	{ BASE "domain \"a.test\" { }\n", 4, { "domain \"a.test\" has no deliver" } },
 	{ BASE "domain \"-a.test\" { deliver = discard }\n", 4, { "is no domain name" } },

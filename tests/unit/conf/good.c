@@ -25,7 +25,8 @@ static void the_whole_working_configuration_works(void **state)
 	assert_string_equal(c->listeners[0].title, "mx");
 	assert_int_equal(c->listeners[0].line, 5);
 	assert_int_equal(c->listeners[0].set.tls, CONF_LISTENER_STARTTLS);
-	assert_int_equal(c->listeners[0].certificate, 0);
+	assert_int_equal(c->listeners[0].certificate_count, 1);
+	assert_int_equal(c->listeners[0].certificates[0], 0);
 	assert_int_equal(c->listeners[0].address_count, 1);
 	const struct sockaddr_in *sin = (const struct sockaddr_in *)&c->listeners[0].addresses[0].sa;
 	assert_int_equal(sin->sin_family, AF_INET);
@@ -70,7 +71,8 @@ static void every_value_arrives(void **state)
 	assert_string_equal(c->certificates[1].set.key, "/k");
 	const struct conf_listener *l = &c->listeners[0];
 	assert_int_equal(l->address_count, 2);
-	assert_int_equal(l->certificate, 0);
+	assert_int_equal(l->certificate_count, 1);
+	assert_int_equal(l->certificates[0], 0);
 	assert_int_equal(l->set.tls, CONF_LISTENER_REQUIRED);
 	assert_int_equal(l->set.bare_newlines, CONF_BARE_NORMALISE);
 	assert_int_equal(l->set.starttls_pending, CONF_PENDING_DISCARD);
@@ -79,7 +81,7 @@ static void every_value_arrives(void **state)
 	assert_false(l->set.lmtp);
 	assert_int_equal(l->set.greeting_delay, 250);
 	assert_true(c->listeners[1].set.lmtp);
-	assert_int_equal(c->listeners[1].certificate, UINT_MAX);
+	assert_int_equal(c->listeners[1].certificate_count, 0);
 	assert_string_equal(c->domains[0].hop.delivery.host, "2001:db8::1");
 	assert_int_equal(c->domains[0].hop.delivery.port, 26);
 	assert_string_equal(c->domains[0].set.users, "/etc/u/list");
@@ -105,13 +107,37 @@ static void a_delivery_may_be_the_postmaster(void **state)
 	conf_free(c);
 }
 
+static void a_listener_shows_one_or_several_certificates(void **state)
+{
+	struct conf *c = parse_good(BASE "certificate a { chain = a key = b }\ncertificate b { chain = a key = b }\n"
+	                            "certificate default { chain = a key = b }\n"
+	                            "listener one { address = \"127.0.0.1:1\" certificate = b }\n"
+	                            "listener two { address = \"127.0.0.1:2\" certificate = {\"b\", \"a\"} tls_policy = modern client_certificates = ask }\n"
+	                            "listener usual { address = \"127.0.0.1:3\" }\n",
+	                            "x.conf");
+	(void)state;
+	assert_int_equal(c->listeners[0].certificate_count, 1);
+	assert_int_equal(c->listeners[0].certificates[0], 1);
+	assert_int_equal(c->listeners[0].set.tls_policy, CONF_POLICY_INTERMEDIATE);
+	assert_int_equal(c->listeners[0].set.client_certificates, CONF_CLIENTS_NO);
+	assert_int_equal(c->listeners[1].certificate_count, 2);
+	assert_int_equal(c->listeners[1].certificates[0], 1);
+	assert_int_equal(c->listeners[1].certificates[1], 0);
+	assert_int_equal(c->listeners[1].set.tls_policy, CONF_POLICY_MODERN);
+	assert_int_equal(c->listeners[1].set.client_certificates, CONF_CLIENTS_ASK);
+	assert_int_equal(c->listeners[2].certificate_count, 1);
+	assert_int_equal(c->listeners[2].certificates[0], 2);
+	assert_true(c->global.session_tickets);
+	conf_free(c);
+}
+
 /* Without any certificate TLS that nobody asked for is left out; the warning is in warn.c. */
 static void tls_by_default_needs_a_certificate(void **state)
 {
 	(void)state;
 	struct conf *c = parse_good(BASE "listener mx { address = \"127.0.0.1:1\" }\n", "f");
 	assert_int_equal(c->listeners[0].set.tls, CONF_LISTENER_NONE);
-	assert_int_equal(c->listeners[0].certificate, UINT_MAX);
+	assert_int_equal(c->listeners[0].certificate_count, 0);
 	conf_free(c);
 	c = parse_good(BASE "certificate default { chain = a key = b }\nlistener mx { address = \"127.0.0.1:1\" }\n",
 	               "f");
@@ -316,6 +342,7 @@ int main(void)
 		cmocka_unit_test(the_whole_working_configuration_works),
 		cmocka_unit_test(every_value_arrives),
 		cmocka_unit_test(a_delivery_may_be_the_postmaster),
+		cmocka_unit_test(a_listener_shows_one_or_several_certificates),
 		cmocka_unit_test(tls_by_default_needs_a_certificate),
 		cmocka_unit_test(line_ends_of_windows_are_read),
 		cmocka_unit_test(domains_are_found_in_any_spelling),

@@ -67,7 +67,9 @@ static void same_conf(const struct conf *a, const struct conf *b)
 	assert_int_equal(a->listener_count, b->listener_count);
 	for (size_t i = 0; i < a->listener_count; i++) {
 		assert_string_equal(a->listeners[i].title, b->listeners[i].title);
-		assert_int_equal(a->listeners[i].certificate, b->listeners[i].certificate);
+		assert_int_equal(a->listeners[i].certificate_count, b->listeners[i].certificate_count);
+		for (size_t k = 0; k < a->listeners[i].certificate_count; k++)
+			assert_int_equal(a->listeners[i].certificates[k], b->listeners[i].certificates[k]);
 		same_set(CONF_TAG_LISTENER, &a->listeners[i].set, &b->listeners[i].set);
 	}
 	assert_int_equal(a->domain_count, b->domain_count);

@@ -423,19 +423,20 @@ static void handshakes_go_through_the_role(void **state)
 	(void)state;
 	sign_client_init(&signer, WIRE_KEY_SIGN, WIRE_KEY_SIGNED);
 	for (i = 0; i < 3; i++) {
-		struct tls_server_options o = { .chain = view_cstr(leaf[i]->cert_pem), .signer = { sign_client_sign, &signer }, .key = i, .session_context = VIEW("mx") };
+		struct tls_server_certificate one = { view_cstr(leaf[i]->cert_pem), i };
+		struct tls_server_options o = { .certificates = &one, .certificates_n = 1, .signer = { sign_client_sign, &signer }, .session_context = VIEW("mx") };
 		struct tls_context *c = tls_server_new(&o, &e), *wrong;
 
 		assert_non_null(c);
-		assert_int_equal(tls_server_check(c, &e), -1); /* nobody to ask yet */
+		assert_int_equal(tls_server_check(c, 0, &e), -1); /* nobody to ask yet */
 		assert_false(shake(c, client));
 		sign_client_set_fd(&signer, open_server(&s));
-		assert_int_equal(tls_server_check(c, &e), 0);
+		assert_int_equal(tls_server_check(c, 0, &e), 0);
 		assert_true(shake(c, client));
 		assert_true(shake(c, client));
-		o.key = (i + 1) % 3;
+		one.key = (i + 1) % 3;
 		wrong = tls_server_new(&o, &e);
-		assert_int_equal(tls_server_check(wrong, &e), -1);
+		assert_int_equal(tls_server_check(wrong, 0, &e), -1);
 		assert_false(shake(wrong, client));
 		assert_true(sign_client_is_open(&signer)); /* a refusal is an answer */
 		close_server(&s);

@@ -285,7 +285,7 @@ static int set_up(void **state)
 	loop = loop_new(&env);
 	ca = pki_make("P-256", "Test CA", NULL, NULL, true, 100);
 	leaf = pki_make("P-256", "mx.test", "DNS:mx.test", &ca, false, 50);
-	o = (struct tls_server_options){ .chain = view_cstr(leaf.cert_pem), .signer = { pki_sign, leaf.key }, .session_context = VIEW("mx") };
+	o = (struct tls_server_options){ .certificates = &(const struct tls_server_certificate){ .chain = view_cstr(leaf.cert_pem) }, .certificates_n = 1, .signer = { pki_sign, leaf.key }, .session_context = VIEW("mx") };
 	tls_server = tls_server_new(&o, &e);
 	tls_client = tls_client_new(view_cstr(ca.cert_pem), &e);
 	null_ctx = tls_null_new(TLS_NULL_FINE);

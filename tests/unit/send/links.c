@@ -17,7 +17,7 @@ static void write_file(const char *path, const char *text)
 
 static struct tls_context *context_of(struct pki *p)
 {
-	struct tls_server_options o = { .chain = view_cstr(p->cert_pem), .signer = { pki_sign, p->key }, .session_context = VIEW("t") };
+	struct tls_server_options o = { .certificates = &(const struct tls_server_certificate){ .chain = view_cstr(p->cert_pem) }, .certificates_n = 1, .signer = { pki_sign, p->key }, .session_context = VIEW("t") };
 	struct error e;
 
 	return tls_server_new(&o, &e);

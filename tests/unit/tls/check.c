@@ -45,7 +45,7 @@ static struct tls_context *server_of(const struct pki *p, const struct pki *issu
 	struct tls_context *c;
 
 	snprintf(pem, 16384, "%s%s", p->cert_pem, issuer ? issuer->cert_pem : "");
-	c = tls_server_new(&(const struct tls_server_options){ .chain = view_cstr(pem), .signer = { pki_sign, p->key }, .session_context = VIEW("mx") }, &e);
+	c = tls_server_new(&(const struct tls_server_options){ .certificates = &(const struct tls_server_certificate){ .chain = view_cstr(pem) }, .certificates_n = 1, .signer = { pki_sign, p->key }, .session_context = VIEW("mx") }, &e);
 	assert_non_null(c);
 	free(pem);
 	return c;

@@ -23,7 +23,7 @@ static const struct tls_peer_check to_mx = { .how = TLS_CHECK_CHAIN_AND_NAME, .n
 
 static struct tls_context *server_of(const struct pki *p, struct error *e)
 {
-	const struct tls_server_options o = { .chain = view_cstr(p->cert_pem), .signer = { pki_sign, p->key }, .session_context = VIEW("mx") };
+	const struct tls_server_options o = { .certificates = &(const struct tls_server_certificate){ .chain = view_cstr(p->cert_pem) }, .certificates_n = 1, .signer = { pki_sign, p->key }, .session_context = VIEW("mx") };
 
 	return tls_server_new(&o, e);
 }
@@ -34,20 +34,21 @@ static void bad_chains_are_refused_with_a_reason(void **state)
 {
 	struct pki p521 = pki_make("P-521", "x", NULL, NULL, false, 10), small = pki_make("RSA-1024", "x", NULL, NULL, false, 10);
 	struct error e;
-	struct tls_server_options o = { .signer = { pki_sign, leaf_ec.key }, .session_context = VIEW("") };
+	struct tls_server_certificate one = { .key = 0 };
+	struct tls_server_options o = { .certificates = &one, .certificates_n = 1, .signer = { pki_sign, leaf_ec.key }, .session_context = VIEW("") };
 	char broken[200], encrypted[] = "-----BEGIN CERTIFICATE-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END CERTIFICATE-----\n";
 
 	(void)state;
-	o.chain = VIEW("");
+	one.chain = VIEW("");
 	assert_null(tls_server_new(&o, &e));
 	assert_non_null(strstr(e.text, "no certificate"));
-	o.chain = VIEW("hello");
+	one.chain = VIEW("hello");
 	assert_null(tls_server_new(&o, &e));
 	snprintf(broken, sizeof broken, "%.150s", leaf_ec.cert_pem);
-	o.chain = view_cstr(broken);
+	one.chain = view_cstr(broken);
 	assert_null(tls_server_new(&o, &e));
 	assert_non_null(strstr(e.text, "chain"));
-	o.chain = view_cstr(encrypted); /* must not ask a terminal for a password */
+	one.chain = view_cstr(encrypted); /* must not ask a terminal for a password */
 	assert_null(tls_server_new(&o, &e));
 	assert_null(server_of(&p521, &e));
 	assert_non_null(strstr(e.text, "P-256"));
@@ -87,19 +88,19 @@ static long no_signer(void *arg, uint32_t key, uint32_t digest, uint8_t padding,
 static void a_key_that_does_not_fit_is_found_out(void **state)
 {
 	struct error e = { 0 };
-	struct tls_server_options o = { .chain = view_cstr(leaf_ec.cert_pem), .signer = { pki_sign, leaf_ec.key }, .session_context = VIEW("") };
+	struct tls_server_options o = { .certificates = &(const struct tls_server_certificate){ .chain = view_cstr(leaf_ec.cert_pem) }, .certificates_n = 1, .signer = { pki_sign, leaf_ec.key }, .session_context = VIEW("") };
 	struct pki other = pki_make("P-256", "x", NULL, NULL, false, 10);
 	struct tls_context *c = tls_server_new(&o, &e), *client = tls_client_new(VIEW(""), &e);
 	struct pair p;
 
 	(void)state;
-	assert_int_equal(tls_server_check(c, &e), 0);
-	assert_true(tls_context_expires(c) > (int64_t)time(NULL));
+	assert_int_equal(tls_server_check(c, 0, &e), 0);
+	assert_true(tls_chain_expires(view_cstr(leaf_ec.cert_pem)) > (int64_t)time(NULL));
 	tls_context_free(c);
 	o.signer.arg = other.key;
 	c = tls_server_new(&o, &e);
 	assert_non_null(c);
-	assert_int_equal(tls_server_check(c, &e), -1);
+	assert_int_equal(tls_server_check(c, 0, &e), -1);
 	assert_non_null(strstr(e.text, "does not belong"));
 	p = shake(c, client, "x.test"); /* and if it were tried: the handshake fails, nothing worse */
 	assert_int_equal(p.c, TLS_FAILED);
@@ -107,7 +108,7 @@ static void a_key_that_does_not_fit_is_found_out(void **state)
 	tls_context_free(c);
 	o.signer = (struct tls_signer){ no_signer, NULL };
 	c = tls_server_new(&o, &e);
-	assert_int_equal(tls_server_check(c, &e), -1);
+	assert_int_equal(tls_server_check(c, 0, &e), -1);
 	assert_non_null(strstr(e.text, "cannot sign"));
 	p = shake(c, client, "x.test");
 	assert_int_equal(p.s, TLS_FAILED);
@@ -116,7 +117,7 @@ static void a_key_that_does_not_fit_is_found_out(void **state)
 	tls_context_free(c);
 	o.signer = (struct tls_signer){ no_signer, &e };
 	c = tls_server_new(&o, &e);
-	assert_int_equal(tls_server_check(c, &e), -1);
+	assert_int_equal(tls_server_check(c, 0, &e), -1);
 	p = shake(c, client, "x.test");
 	assert_int_equal(p.c, TLS_FAILED);
 	end(&p);
@@ -426,17 +427,27 @@ static void a_long_text_arrives_in_any_pieces_and_close_notify_ends_it(void **st
 /* ---- tickets ---- */
 
 /* A plain OpenSSL client that keeps the session; resumes on the second server if the ticket is good there. */
-static bool resumes(struct tls_context *first, struct tls_context *second, int version, unsigned *tickets)
+struct resuming {
+	struct tls_context *first, *second;
+	int version;
+	const char *name, *second_name; /* by SNI; NULL: none */
+	void (*between)(void *arg);
+	void *arg;
+	unsigned times;
+};
+
+static bool resume(const struct resuming *how, unsigned *tickets)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
 	SSL_SESSION *kept = NULL;
 	bool reused = false;
 	unsigned round;
 
-	SSL_CTX_set_min_proto_version(ctx, version);
-	SSL_CTX_set_max_proto_version(ctx, version);
+	SSL_CTX_set_min_proto_version(ctx, how->version);
+	SSL_CTX_set_max_proto_version(ctx, how->version);
 	for (round = 0; round < 2; round++) {
-		struct tls_session *s = tls_session_new(round ? second : first, true, NULL);
+		struct tls_session *s = tls_session_new(round ? how->second : how->first, true, NULL);
+		const char *name = round ? how->second_name : how->name;
 		SSL *ssl = SSL_new(ctx);
 		BIO *in = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
 		struct buf down;
@@ -449,6 +460,10 @@ static bool resumes(struct tls_context *first, struct tls_context *second, int v
 		SSL_set_bio(ssl, in, out);
 		if (kept)
 			SSL_set_session(ssl, kept);
+		if (name)
+			SSL_set_tlsext_host_name(ssl, name);
+		for (k = 0; round && k < how->times; k++)
+			how->between(how->arg);
 		buf_init(&down, &alloc_libc, 1 << 20);
 		for (k = 0; k < 6; k++) {
 			struct view v;
@@ -484,28 +499,45 @@ static bool resumes(struct tls_context *first, struct tls_context *second, int v
 	return reused;
 }
 
+static bool resumes(struct tls_context *first, struct tls_context *second, int version, unsigned *tickets)
+{
+	return resume(&(const struct resuming){ .first = first, .second = second, .version = version }, tickets);
+}
+
+static struct tls_tickets *tickets_of(unsigned char first)
+{
+	struct tls_tickets *t = tls_tickets_new();
+	unsigned char key[TLS_TICKET_KEY];
+
+	assert_non_null(t);
+	memset(key, first, sizeof key);
+	tls_tickets_change(t, key);
+	return t;
+}
+
 static void tickets_are_good_among_threads_of_one_start_and_one_listener(void **state)
 {
-	unsigned char keys[TLS_TICKET_KEYS], others[TLS_TICKET_KEYS];
+	struct tls_tickets *keys = tickets_of(1), *others = tickets_of(2), *empty_ones = tls_tickets_new();
 	struct error e;
-	struct tls_server_options o = { .chain = view_cstr(leaf_ec.cert_pem), .signer = { pki_sign, leaf_ec.key }, .ticket_keys = keys, .session_context = VIEW("mx") };
-	struct tls_context *a, *b, *other_listener, *other_start, *none;
+	const struct tls_server_certificate one = { view_cstr(leaf_ec.cert_pem), 0 };
+	struct tls_server_options o = { .certificates = &one, .certificates_n = 1, .signer = { pki_sign, leaf_ec.key }, .tickets = keys, .session_context = VIEW("mx") };
+	struct tls_context *a, *b, *other_listener, *other_start, *none, *no_key;
 	static const int versions[] = { TLS1_2_VERSION, TLS1_3_VERSION };
 	unsigned i, tickets;
 
 	(void)state;
-	memset(keys, 1, sizeof keys);
-	memset(others, 2, sizeof others);
 	a = tls_server_new(&o, &e);
 	b = tls_server_new(&o, &e);
 	o.session_context = VIEW("submission");
 	other_listener = tls_server_new(&o, &e);
 	o.session_context = VIEW("mx");
-	o.ticket_keys = others;
+	o.tickets = others;
 	other_start = tls_server_new(&o, &e);
-	o.ticket_keys = NULL;
+	o.tickets = empty_ones;
+	no_key = tls_server_new(&o, &e);
+	o.tickets = NULL;
 	none = tls_server_new(&o, &e);
-	assert_true(a && b && other_listener && other_start && none);
+	assert_true(a && b && other_listener && other_start && none && no_key);
 	for (i = 0; i < 2; i++) {
 		assert_true(resumes(a, a, versions[i], &tickets));
 		assert_int_equal(tickets, 1);
@@ -514,12 +546,46 @@ static void tickets_are_good_among_threads_of_one_start_and_one_listener(void **
 		assert_false(resumes(a, other_start, versions[i], &tickets));
 		assert_false(resumes(none, none, versions[i], &tickets));
 		assert_int_equal(tickets, 0);
+		assert_false(resumes(no_key, a, versions[i], &tickets)); /* and the handshake goes through */
 	}
 	tls_context_free(a);
 	tls_context_free(b);
 	tls_context_free(other_listener);
 	tls_context_free(other_start);
 	tls_context_free(none);
+	tls_context_free(no_key);
+	tls_tickets_free(keys);
+	tls_tickets_free(others);
+	tls_tickets_free(empty_ones);
+}
+
+static void change(void *arg)
+{
+	static unsigned char next = 10;
+	unsigned char key[TLS_TICKET_KEY];
+
+	memset(key, next++, sizeof key);
+	tls_tickets_change(arg, key);
+}
+
+static void the_last_ticket_keys_still_open(void **state)
+{
+	struct tls_tickets *keys = tickets_of(1);
+	struct error e;
+	const struct tls_server_certificate one = { view_cstr(leaf_ec.cert_pem), 0 };
+	struct tls_server_options o = { .certificates = &one, .certificates_n = 1, .signer = { pki_sign, leaf_ec.key }, .tickets = keys, .session_context = VIEW("mx") };
+	struct tls_context *a = tls_server_new(&o, &e);
+	unsigned i, k, tickets;
+
+	(void)state;
+	for (i = 0; i < 2; i++)
+		for (k = 0; k <= TLS_TICKET_KEYS_KEPT; k++) {
+			struct resuming r = { .first = a, .second = a, .version = i ? TLS1_3_VERSION : TLS1_2_VERSION, .between = change, .arg = keys, .times = k };
+
+			assert_int_equal(resume(&r, &tickets), k < TLS_TICKET_KEYS_KEPT);
+		}
+	tls_context_free(a);
+	tls_tickets_free(keys);
 }
 
 static void it_warms_up(void **state)
@@ -561,6 +627,7 @@ int main(void)
 		cmocka_unit_test(clear_text_and_garbage_fail),
 		cmocka_unit_test(a_long_text_arrives_in_any_pieces_and_close_notify_ends_it),
 		cmocka_unit_test(tickets_are_good_among_threads_of_one_start_and_one_listener),
+		cmocka_unit_test(the_last_ticket_keys_still_open),
 		cmocka_unit_test(it_warms_up),
 	};
 
