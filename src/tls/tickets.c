@@ -100,5 +100,8 @@ int ossl_ticket_key(SSL *ssl, unsigned char name[16], unsigned char iv[EVP_MAX_I
 	}
 	ok = ok && set_mac(mac, &k);
 	OPENSSL_cleanse(&k, sizeof k);
-	return !ok ? -1 : seal || at == 0 ? 1 : 2;
+	if (!ok)
+		return -1;
+	/* RFC 8446 C.4: a client should use a ticket once, so each session of TLS 1.3 brings a new one */
+	return seal || (at == 0 && SSL_version(ssl) != TLS1_3_VERSION) ? 1 : 2;
 }

@@ -14,12 +14,13 @@
 #include <string.h>
 
 static struct pki ca, leaf;
-static unsigned char ticket_keys[TLS_TICKET_KEYS] = { 7 };
+static struct tls_tickets *tickets;
 static struct tls_context *server, *client;
 
-static struct tls_context *server_of(const struct pki *p, const unsigned char *keys)
+static struct tls_context *server_of(const struct pki *p, struct tls_tickets *with)
 {
-	struct tls_server_options o = { .chain = view_cstr(p->cert_pem), .signer = { pki_sign, p->key }, .ticket_keys = keys,
+	struct tls_server_certificate one = { view_cstr(p->cert_pem), 0 };
+	struct tls_server_options o = { .certificates = &one, .certificates_n = 1, .signer = { pki_sign, p->key }, .tickets = with,
 		.session_context = VIEW("mx") };
 	struct error e = { 0 };
 	struct tls_context *c = tls_server_new(&o, &e);
@@ -36,7 +37,9 @@ static int setup(void **state)
 	(void)state;
 	ca = pki_make("P-256", "ca", NULL, NULL, true, 30);
 	leaf = pki_make("P-256", "leaf", "DNS:mx.test,DNS:mx2.test,IP:127.0.0.1", &ca, false, 30);
-	server = server_of(&leaf, ticket_keys);
+	tickets = tls_tickets_new();
+	tls_tickets_change(tickets, (const unsigned char[TLS_TICKET_KEY]){ 7 });
+	server = server_of(&leaf, tickets);
 	client = tls_client_new(view_cstr(ca.cert_pem), &e);
 	return client ? 0 : -1;
 }
@@ -46,6 +49,7 @@ static int teardown(void **state)
 	(void)state;
 	tls_context_free(client);
 	tls_context_free(server);
+	tls_tickets_free(tickets);
 	pki_free(&leaf);
 	pki_free(&ca);
 	return 0;
@@ -114,13 +118,15 @@ static void names_are_part_of_the_check(void **state)
 /* Another certificate, or keys of another start: the server does not know the ticket, and all is checked anew. */
 static void a_forgotten_ticket_costs_a_handshake(void **state)
 {
-	static unsigned char other_keys[TLS_TICKET_KEYS] = { 8 }, bad_keys[TLS_TICKET_KEYS] = { 9 };
+	struct tls_tickets *other_keys = tls_tickets_new(), *bad_keys = tls_tickets_new();
 	struct tls_context *other = server_of(&leaf, other_keys);
 	struct pki bad = pki_make("P-256", "bad", "DNS:mx.test", NULL, false, 30);
 	struct tls_context *impostor = server_of(&bad, bad_keys);
 	struct pair p;
 
 	(void)state;
+	tls_tickets_change(other_keys, (const unsigned char[TLS_TICKET_KEY]){ 8 });
+	tls_tickets_change(bad_keys, (const unsigned char[TLS_TICKET_KEY]){ 9 });
 	assert_false(resumed(server, TLS_CHECK_CHAIN_AND_NAME, "mx.test"));
 	assert_false(resumed(other, TLS_CHECK_CHAIN_AND_NAME, "mx.test"));
 	p = shake_strict(impostor, client, "mx.test");
@@ -129,6 +135,8 @@ static void a_forgotten_ticket_costs_a_handshake(void **state)
 	pki_free(&bad);
 	tls_context_free(impostor);
 	tls_context_free(other);
+	tls_tickets_free(other_keys);
+	tls_tickets_free(bad_keys);
 }
 
 static void without_tickets_nothing_is_resumed(void **state)
@@ -161,7 +169,7 @@ static void a_ticket_is_used_once(void **state)
 static void many_names(void **state)
 {
 	struct pki any = pki_make("P-256", "any", "DNS:*.many.test", &ca, false, 30);
-	struct tls_context *to = server_of(&any, ticket_keys);
+	struct tls_context *to = server_of(&any, tickets);
 	unsigned again = 0;
 
 	(void)state;
