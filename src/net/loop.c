@@ -221,7 +221,10 @@ static void read_clock(struct loop *l)
 
 static void alarm_rang(uv_timer_t *alarm)
 {
-	((struct loop *)alarm->data)->armed = 0;
+	struct loop *l = alarm->data;
+
+	l->armed = 0;
+	uv_stop(&l->uv); /* libuv rings what is due already before it polls, and would then sleep without a deadline */
 }
 
 static void arm(struct loop *l)

@@ -129,6 +129,59 @@ static void a_timer_set_in_the_past_waits_a_turn(void **state)
 
 struct two { struct loop_timer a, b; unsigned count; };
 
+struct soon {
+	struct loop_later later;
+	struct loop_timer timer;
+	struct loop_watch watch;
+	unsigned fired;
+};
+
+static void soon_fire(void *arg)
+{
+	((struct soon *)arg)->fired++;
+}
+
+static void soon_set(void *arg)
+{
+	struct soon *s = arg;
+
+	loop_timer_set(&s->timer, loop_now(s->timer.loop));
+}
+
+static void soon_ready(void *arg, unsigned io)
+{
+	struct soon *s = arg;
+	char octet;
+
+	(void)io;
+	assert_int_equal(read(s->watch.fd, &octet, 1), 1);
+	loop_later(s->timer.loop, &s->later);
+}
+
+/* Set where a turn ends, so that it is due when the next one begins: that one must not sleep until something else happens. */
+static void a_timer_that_is_due_at_once_keeps_the_loop_awake(void **state)
+{
+	struct loop *l = loop_new(&env_real);
+	struct soon s = { .later = { .run = soon_set, .arg = &s } };
+	int pair[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	assert_int_equal(loop_watch_start(&s.watch, l, pair[0], LOOP_READ, soon_ready, &s), 0);
+	loop_timer_init(&s.timer, l, soon_fire, &s);
+	alarm(5); /* it slept for ever */
+	for (unsigned i = 0; i < 20; i++) {
+		assert_int_equal(write(pair[1], "x", 1), 1); /* heard in the turn, set behind the firing of what is due */
+		while (s.fired <= i)
+			loop_turn(l, true);
+	}
+	alarm(0);
+	loop_watch_stop(&s.watch);
+	loop_free(l);
+	close(pair[0]);
+	close(pair[1]);
+}
+
 static void stops_other(void *arg)
 {
 	struct two *t = arg;
@@ -449,6 +502,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(timers_fire_in_order),
 		cmocka_unit_test(a_timer_set_in_the_past_waits_a_turn),
+		cmocka_unit_test(a_timer_that_is_due_at_once_keeps_the_loop_awake),
 		cmocka_unit_test(a_timer_stops_another_that_is_due),
 		cmocka_unit_test(real_time_passes),
 		cmocka_unit_test(laters_run_in_order_and_in_the_same_turn),
