@@ -103,11 +103,28 @@ static int check_postmaster(const struct check *k)
 	return 0;
 }
 
+/* Beside the spool and not in it: the spool belongs to another user. */
+static int default_policy_folder(const struct check *k)
+{
+	struct conf_global_set *g = &k->c->global;
+	size_t n = strlen(g->spool);
+	char *path;
+	if (g->policy_folder[0])
+		return 0;
+	path = take(k, n + sizeof "-policy");
+	if (!path)
+		return -1;
+	memcpy(path, g->spool, n);
+	memcpy(path + n, "-policy", sizeof "-policy");
+	g->policy_folder = path;
+	return 0;
+}
+
 static int check_global(const struct check *k)
 {
 	const struct conf_global_set *g = &k->c->global;
 	const size_t socket_max = sizeof((struct sockaddr_un *)0)->sun_path - 1;
-	if (check_hostname(k) == -1 || check_resolvers(k) == -1 || check_postmaster(k) == -1)
+	if (check_hostname(k) == -1 || check_resolvers(k) == -1 || check_postmaster(k) == -1 || default_policy_folder(k) == -1)
 		return -1;
 	if (strlen(g->control) > socket_max)
 		return conf_refuse(SPOT(k, 0, CONF_ROW_GLOBAL_control),

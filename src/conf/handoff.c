@@ -196,6 +196,7 @@ static const struct {
 	{ "keys", DUE_KEYS },
 	{ "receive", DUE_CHAINS | DUE_USERS | DUE_CLIENT_TRUST },
 	{ "send", DUE_TRUST | DUE_AUTH },
+	{ "policy", DUE_TRUST },
 	{ "resolve", DUE_DNS },
 	{ "local", DUE_USERS },
 };

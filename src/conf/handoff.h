@@ -16,7 +16,7 @@ struct handoff;
 
 /* What may be in it is decided by the role's name ("receive", "keys", ...): the caller never gets more than its due:
  * all: config, config_path; keys: key; receive: chain, users, and trust where a listener asks for client
- * certificates; send: auth, trust; resolve: resolv.conf,
+ * certificates; send: auth, trust; policy: trust; resolve: resolv.conf,
  * trust_anchor, hosts; local: users.
  * The text and path are those that conf was parsed from, so that all roles of a generation see the same even when the
  * file changes meanwhile; config_path is not looked at.

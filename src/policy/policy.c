@@ -1,5 +1,9 @@
 /* policy.c - the role `policy`: its channels and its life; see policy.h. */
-#include "policy/policy.h"
+#include "policy/dns.h"
+#include "policy/fetch.h"
+#include "policy/store.h"
+#include "policy/sts.h"
+#include "tls/tls.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -13,19 +17,17 @@ static void peer_end(struct policy_peer *p)
 	while (*at != p)
 		at = &(*at)->next;
 	*at = p->next;
+	if (p->room->sts)
+		sts_peer_gone(p);
 	channel_free(p->channel);
 	free(p);
 }
 
 static bool take_ask(struct policy_peer *p, struct view payload)
 {
-	struct wire_STS_POLICY answer = { .status = WIRE_STS_NONE, .mode = WIRE_STS_MODE_NONE };
 	struct wire_STS_ASK ask;
 
-	if (wire_read_STS_ASK(payload, &ask) == -1)
-		return false;
-	answer.stream = ask.stream;
-	return wire_send_STS_POLICY(p->channel, &answer);
+	return wire_read_STS_ASK(payload, &ask) == 0 && sts_ask(p, &ask);
 }
 
 static bool take_result(struct policy_peer *p, struct view payload)
@@ -65,7 +67,10 @@ static void on_channel(struct role *role, enum role_kind kind, uint32_t index, u
 	struct policy_peer *p = kind == ROLE_SEND ? calloc(1, sizeof *p) : NULL;
 
 	(void)index;
-	(void)generation;
+	if (kind == ROLE_RESOLVE) {
+		policy_dns_channel(room, generation, ch);
+		return;
+	}
 	if (!p) {
 		channel_free(ch);
 		return;
@@ -85,14 +90,25 @@ static int prepare(struct role *role, struct error *e)
 		return error_set(e, ERROR_AGAIN, "no memory");
 	room->role = role;
 	role->state = room;
-	return 0;
+	room->fetches = fetch_room_new(role->loop, e);
+	return room->fetches ? tls_warm_up(e) : -1; /* what OpenSSL loads late is loaded before the walls */
 }
 
+/* Its folder or, where it cannot be had (super has said so), memory: what is kept there only saves asking again. */
 static int start(struct role *role, struct error *e)
 {
-	(void)role;
-	(void)e;
-	return 0;
+	struct policy *room = role->state;
+	const char *folder = role->conf->global.policy_folder;
+	bool anew = false;
+	struct error why = { 0 };
+
+	if (store_open(&room->store, folder, &anew, &why) == -1) {
+		EMIT(role->events, POLICY_FORGETS, F_STR("reason", why.text));
+		if (store_open(&room->store, NULL, &anew, e) == -1)
+			return -1;
+	} else if (anew)
+		EMIT(role->events, POLICY_FORGETS, F_STR("reason", "the database was damaged, and is begun anew"));
+	return sts_start(room, e);
 }
 
 static int reload(struct role *role, const struct conf *conf, const struct handoff *files, struct error *e)
@@ -117,6 +133,10 @@ static void stop(struct role *role)
 		return;
 	while (room->peers)
 		peer_end(room->peers);
+	sts_stop(room);
+	policy_dns_stop(room);
+	fetch_room_free(room->fetches);
+	store_close(room->store);
 	free(room);
 	role->state = NULL;
 }

@@ -119,6 +119,8 @@ static int add_rules(const struct conf *conf, enum role_kind kind, bool looks, i
 	rights &= ~FS_EXECUTE;
 	if (kind == ROLE_QUEUE)
 		return allow_beneath(ruleset, conf->global.spool, rights, e);
+	if (kind == ROLE_POLICY) /* without its folder it keeps all in memory */
+		return access(conf->global.policy_folder, F_OK) == -1 ? 0 : allow_beneath(ruleset, conf->global.policy_folder, rights, e);
 	if (looks || (kind != ROLE_LOCAL && kind != ROLE_WORKER))
 		return 0;
 	for (size_t i = 0; (template = mail_template(conf, i)) != NULL; i++)

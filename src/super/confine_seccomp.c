@@ -109,7 +109,10 @@ static int fill(scmp_filter_ctx f, enum role_kind kind)
 		r = ALLOW(f, dials);
 		r = r < 0 ? r : allow_sockets(f, net, 3);
 		return r < 0 ? r : allow_fstat(f);
-	case ROLE_POLICY:
+	case ROLE_POLICY: /* dials as resolve does, and has a database */
+		r = ALLOW(f, dials);
+		r = r < 0 ? r : allow_sockets(f, net, 2);
+		return r < 0 ? r : ALLOW(f, files);
 	case ROLE_RESOLVE:
 		r = ALLOW(f, dials);
 		r = r < 0 ? r : allow_sockets(f, net, 2);

@@ -22,6 +22,7 @@ static int check_fixed(const struct conf *old, const struct conf *fresh, struct 
 {
 	const struct { const char *name; bool same; } fixed[] = {
 		{ "spool", strcmp(old->global.spool, fresh->global.spool) == 0 },
+		{ "policy_folder", strcmp(old->global.policy_folder, fresh->global.policy_folder) == 0 },
 		{ "queue_index", old->global.queue_index == fresh->global.queue_index },
 		{ "control", strcmp(old->global.control, fresh->global.control) == 0 },
 		{ "user_prefix", strcmp(old->global.user_prefix, fresh->global.user_prefix) == 0 },

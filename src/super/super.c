@@ -369,27 +369,26 @@ static int make_folder(const char *path, mode_t mode, struct error *e)
 	int fd, r;
 
 	if (!made && errno != EEXIST)
-		return error_sys(e, errno, "spool: make %s", path);
+		return error_sys(e, errno, "make %s", path);
 	snprintf(above, sizeof above, "%.*s", slash && slash != path ? (int)(slash - path) : 1, slash ? path : ".");
 	fd = open(above, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	r = fd == -1 ? -1 : fsync(fd);
 	if (r == -1)
-		error_sys(e, errno, "spool: sync %s", above);
+		error_sys(e, errno, "sync %s", above);
 	if (fd != -1)
 		close(fd);
 	return made ? r : 0;
 }
 
-/* As root the queue's folder belongs to the queue's user; an ordinary user's is their own. */
-static int make_spool(struct super *s, struct error *e)
+/* As root a role's folder belongs to the role's user; an ordinary user's is their own. */
+static int make_folder_of(struct super *s, const char *path, enum role_kind kind, struct error *e)
 {
-	const char *path = s->conf->global.spool;
 	char folder[4096];
 	gid_t gid;
 	uid_t uid;
 
 	if ((size_t)snprintf(folder, sizeof folder, "%s", path) >= sizeof folder)
-		return error_set(e, ERROR_INPUT, "spool: the path is too long");
+		return error_set(e, ERROR_INPUT, "%.100s...: the path is too long", path);
 	for (char *p = folder + 1; (p = strchr(p, '/')) != NULL; *p++ = '/') {
 		*p = 0;
 		if (make_folder(folder, 0755, e) == -1)
@@ -399,8 +398,17 @@ static int make_spool(struct super *s, struct error *e)
 		return -1;
 	if (!s->root)
 		return 0;
-	uid = confine_uid_of(s->conf, ROLE_QUEUE, &gid);
-	return chown(path, uid, gid) == 0 ? 0 : error_sys(e, errno, "spool: give %s to its user", path);
+	uid = confine_uid_of(s->conf, kind, &gid);
+	return chown(path, uid, gid) == 0 ? 0 : error_sys(e, errno, "give %s to its user", path);
+}
+
+/* What policy keeps can be had again: without a folder it goes on in memory. */
+static void make_policy_folder(struct super *s)
+{
+	struct error e = { 0 };
+
+	if (make_folder_of(s, s->conf->global.policy_folder, ROLE_POLICY, &e) == -1)
+		EMIT(s->events, FILE_PROBLEM, F_STR("role_name", "policy"), F_STR("reason", e.text));
 }
 
 static void raise_limits(void)
@@ -448,7 +456,8 @@ static int prepare(struct super *s, struct error *e)
 	for (size_t i = 0; i < n && i < sizeof warnings / sizeof *warnings; i++)
 		EMIT(s->events, CONFIG_WARNING, F_U64("line", warnings[i].line), F_STR("text", warnings[i].text));
 	raise_limits();
-	if (make_spool(s, e) == -1 || listen_control(s, e) == -1 || listen_bind_all(s, s->conf, e) == -1)
+	make_policy_folder(s);
+	if (make_folder_of(s, s->conf->global.spool, ROLE_QUEUE, e) == -1 || listen_control(s, e) == -1 || listen_bind_all(s, s->conf, e) == -1)
 		return e->class == ERROR_INPUT ? SUPER_EXIT_CONFIG : SUPER_EXIT_OSERR;
 	if (s->root && confine_super(e) == -1)
 		return SUPER_EXIT_OSERR;

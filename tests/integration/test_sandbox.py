@@ -70,7 +70,7 @@ def test_descriptors_are_those_that_a_role_needs(postrider, talk):
             with contextlib.suppress(FileNotFoundError):
                 held.append(os.readlink(fd))
         files = [h for h in held if h.startswith("/") and h not in ("/dev/null", str(p.log_path)) and not h.startswith("/memfd:")]
-        allowed = str(p.dir / "spool") if role == "queue" else str(p.dir / "mail") if role == "local" else None
+        allowed = str(p.dir / "spool") if role == "queue" else str(p.dir / "spool-policy") if role == "policy" else str(p.dir / "mail") if role == "local" else None
         assert all(allowed and f.startswith(allowed) for f in files if "/dev/urandom" not in f), (role, files)
         assert not [h for h in held if h.endswith((".pem", ".conf"))], (role, held)
 

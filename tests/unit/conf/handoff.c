@@ -99,7 +99,7 @@ static void each_role_gets_its_due(void **state)
 		{ "key", "second", NULL, " " },
 		{ "chain", "default", "the chain", " receive " },
 		{ "chain", "second", NULL, " " }, /* no key: no TLS with it */
-		{ "trust", "", "the trust", " send " },
+		{ "trust", "", "the trust", " send policy " },
 		{ "auth", "b.test", "me:secret", " send " },
 		{ "auth", "", "route:secret", " send " },
 		{ "auth", "a.test", NULL, " " },
@@ -107,7 +107,7 @@ static void each_role_gets_its_due(void **state)
 		{ "users", "b.test", NULL, " " },
 	};
 	static const char *const roles[] = { "receive", "queue", "send",   "resolve", "local",
-		                             "keys",    "super", "worker", "" };
+		                             "keys",    "policy", "super", "worker", "" };
 	struct conf *c = load();
 	for (size_t r = 0; r < sizeof roles / sizeof *roles; r++) {
 		struct handoff *h = read_for(c, roles[r]);

@@ -148,8 +148,8 @@ static struct conf *configuration(void)
 	char text[1000];
 
 	snprintf(text, sizeof text,
-	         "hostname = \"mx.sink.test\"\nspool = \"%s\"\ncontrol = \"%s/control\"\nlistener \"mx\" { address = {\"127.0.0.1:2620\"} tls = none }\n"
-	         "domain \"local.test\" { deliver = \"maildir:%s/%%{user}\" }\n", inside, folder, inside);
+	         "hostname = \"mx.sink.test\"\nspool = \"%s\"\npolicy_folder = \"%s\"\ncontrol = \"%s/control\"\nlistener \"mx\" { address = {\"127.0.0.1:2620\"} tls = none }\n"
+	         "domain \"local.test\" { deliver = \"maildir:%s/%%{user}\" }\n", inside, inside, folder, inside);
 	if (conf_parse(&conf, view_cstr(text), "test.conf", &e) == -1)
 		fail_msg("%s", e.text);
 	return conf;
@@ -256,7 +256,7 @@ static void resolve(void **state)
 static void policy(void **state)
 {
 	(void)state;
-	expect(ROLE_POLICY, false, (enum attempt[]){ TRY_INET, TRY_INET6, TRY_UDP, TRY_CONNECT, TRY_BIND, 0 });
+	expect(ROLE_POLICY, false, (enum attempt[]){ TRY_INET, TRY_INET6, TRY_UDP, TRY_CONNECT, TRY_BIND, TRY_STAT, TRY_INSIDE, 0 });
 }
 
 static void local(void **state)
