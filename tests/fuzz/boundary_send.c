@@ -81,9 +81,8 @@ static void make(void)
 	t.now = env_real.mono_ms(NULL) + 1;
 	t.rig->env.mono_ms = our_time;
 	t.sender = &((struct send_room *)t.rig->role.state)->senders[0];
-	tls_context_free(t.sender->tls_any);
-	tls_context_free(t.sender->tls_verify);
-	t.sender->tls_any = t.sender->tls_verify = tls_null_new(TLS_NULL_FINE);
+	tls_context_free(t.sender->tls);
+	t.sender->tls = tls_null_new(TLS_NULL_FINE);
 	assert_int_equal(channel_pair(t.rig->loop, ends), 0);
 	t.queue = ends[1];
 	channel_set_handler(ends[1], &queue_end, NULL);
