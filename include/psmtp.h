@@ -145,6 +145,7 @@ struct psmtp_server_options {
 	unsigned switches;              /* bits of enum psmtp_switch */
 	enum psmtp_bare bare;           /* (REJECT) */
 	bool binarymime;                /* offer BINARYMIME (RFC 3030) */
+	bool requiretls;                /* offer REQUIRETLS inside TLS (RFC 8689): the caller keeps it with the message and obeys it */
 	bool no_chunking, no_smtputf8, no_dsn; /* withhold an extension that is offered by default */
 	struct psmtp_view auth;         /* mechanisms, blank-separated ("PLAIN LOGIN"); empty: AUTH is not offered */
 	bool auth_in_clear;             /* offer AUTH without TLS (loopback, tests) */

@@ -8,7 +8,8 @@ enum state {
 	AT_CR,        /* CR at the start of a line */
 	IN_NAME,
 	IN_BLANKS, /* between name and colon */
-	IN_VALUE   /* up to the line's end */
+	IN_VALUE,  /* up to the line's end */
+	IN_TLS     /* the same, of TLS-Required: its value counts */
 };
 
 static const struct {
@@ -24,8 +25,17 @@ static const struct {
 	{ "from", MAIL_FIELD_FROM },
 };
 
+/* The field before is complete, with its folded lines. */
+static void judge_field(struct mail_scan *s)
+{
+	if (s->in_tls && view_eq_nocase(view_of(s->value, s->value_n), VIEW("no")))
+		s->fields |= MAIL_FIELD_TLS_NO;
+	s->in_tls = false;
+}
+
 static void end_header(struct mail_scan *s, uint64_t body_start)
 {
+	judge_field(s);
 	s->header_done = true;
 	s->header_end = s->line;
 	s->body_start = body_start;
@@ -38,6 +48,8 @@ static void field_found(struct mail_scan *s)
 
 	if (s->length >= MAIL_SCAN_NAME)
 		return;
+	s->in_tls = view_eq_nocase(name, VIEW("tls-required"));
+	s->value_n = 0;
 	for (i = 0; i < sizeof known / sizeof known[0]; i++) {
 		if (!view_eq_nocase(name, view_cstr(known[i].name)))
 			continue;
@@ -61,12 +73,14 @@ static void step(struct mail_scan *s, unsigned char c)
 	case AT_START:
 		s->line = s->at;
 		s->length = 0;
+		if (c != ' ' && c != '\t')
+			judge_field(s);
 		if (c == '\r')
 			s->state = AT_CR;
 		else if (c == '\n')
 			end_header(s, s->at + 1);
 		else if ((c == ' ' || c == '\t') && s->at)
-			s->state = IN_VALUE; /* a folded line goes on with the field before */
+			s->state = s->in_tls ? IN_TLS : IN_VALUE; /* a folded line goes on with the field before */
 		else if (is_name(c)) {
 			s->name[s->length++] = (char)c;
 			s->state = IN_NAME;
@@ -83,7 +97,7 @@ static void step(struct mail_scan *s, unsigned char c)
 	case IN_BLANKS:
 		if (c == ':') {
 			field_found(s);
-			s->state = IN_VALUE;
+			s->state = s->in_tls ? IN_TLS : IN_VALUE;
 		} else if (c == ' ' || c == '\t')
 			s->state = IN_BLANKS;
 		else if (s->state == IN_NAME && is_name(c)) {
@@ -91,6 +105,12 @@ static void step(struct mail_scan *s, unsigned char c)
 				s->name[s->length++] = (char)c;
 		} else
 			end_header(s, s->line); /* no field: the body has begun without an empty line */
+		return;
+	case IN_TLS:
+		if (c == '\n')
+			s->state = AT_START;
+		else if (c != ' ' && c != '\t' && c != '\r' && s->value_n < sizeof s->value)
+			s->value[s->value_n++] = (char)c;
 		return;
 	case IN_VALUE: return;
 	}

@@ -16,7 +16,8 @@ enum mail_field {
 	MAIL_FIELD_DATE = 8,
 	MAIL_FIELD_MESSAGE_ID = 16,
 	MAIL_FIELD_SUBJECT = 32,
-	MAIL_FIELD_FROM = 64
+	MAIL_FIELD_FROM = 64,
+	MAIL_FIELD_TLS_NO = 128 /* TLS-Required: No (RFC 8689 5); another value says nothing */
 };
 
 /* One more than the longest name that we look for ("delivered-to"): longer names are none of ours. */
@@ -30,8 +31,9 @@ struct mail_scan {
 	uint64_t body_start; /* when done: offset of the first octet of the body */
 	/* private */
 	uint64_t at, line;
-	unsigned char state, length;
-	char name[MAIL_SCAN_NAME];
+	unsigned char state, length, value_n;
+	bool in_tls; /* the present field is TLS-Required */
+	char name[MAIL_SCAN_NAME], value[3];
 };
 
 void mail_scan_bytes(struct mail_scan *, struct view);

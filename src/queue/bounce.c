@@ -191,7 +191,7 @@ static bool write_report(struct delivery *d, size_t kind, struct buf *text, bool
 	}
 	/* RFC 3461 4.3: RET is about failures, other reports return the header; what is binary cannot be a part as it
 	 * is */
-	m.whole = kind == 0 && b->whole && d->env.ret != PSMTP_RET_HDRS && !(d->env.flags & WIRE_BINARY);
+	m.whole = kind == 0 && b->whole && d->env.ret != PSMTP_RET_HDRS && !(d->env.flags & (WIRE_BINARY | WIRE_REQUIRETLS)); /* RFC 8689 5 */
 	m.rcpts = rcpts;
 	b->reports[kind].n = (uint32_t)m.n;
 	ok = mail_dsn_build(text, &m, has_8bit);
@@ -214,7 +214,7 @@ static bool address_report(struct delivery *d, struct report *r, uint64_t size, 
 				    .n = 1,
 				    .size = size,
 				    .now = queue_now(q),
-				    .flags = (has_8bit ? WIRE_HAS_8BIT : 0) |
+				    .flags = (has_8bit ? WIRE_HAS_8BIT : 0) | (d->env.flags & (WIRE_REQUIRETLS | WIRE_RELAXED)) | /* RFC 8689 5 */
 					     (utf8 ? WIRE_HAS_UTF8 | WIRE_SMTPUTF8 : 0) };
 
 	buf_clear(&r->dest);

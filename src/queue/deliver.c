@@ -123,7 +123,7 @@ static bool choose(struct delivery *d)
 	for (i = 0; ok && i < d->env.n; i++) {
 		buf_clear(&dest);
 		ok = route_dest_build(d->q->conf, d->env.rcpts[i].address, &dest, &address, &rewritten) &&
-		     route_dest_raise(&dest, d->e.dest);
+		     route_dest_mark(&dest, d->env.flags & WIRE_REQUIRETLS, d->env.flags & WIRE_RELAXED) && route_dest_raise(&dest, d->e.dest);
 		if (ok && i == 0 && !view_eq(buf_view(&dest), d->route)) {
 			d->route = arena_copy(&d->arena, buf_view(&dest));
 			ok = d->route.p != NULL;

@@ -49,7 +49,8 @@ struct delivery {
 	bool over; /* to be freed once the read under way comes back */
 	/* the outcome */
 	struct delivery_result *results; /* one for each recipient of env, kind 0: not tried */
-	struct view tls;
+	struct view tls, policy, tls_why; /* how it travelled, under which policy, and why that was owed */
+	uint8_t owed, reached;           /* enum route_level; 0: nothing was (local) */
 	bool dsn, maybe, put_off, lost;
 	bool warn;             /* the delay warning is owed now */
 	int64_t due;           /* of what remains */

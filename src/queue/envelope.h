@@ -16,6 +16,7 @@
 #define QUEUE_ORCPT_MAX      512 /* RFC 3461 5.4: 500 octets of xtext */
 #define QUEUE_WORDS_MAX      400 /* of a remote's reply: for the operator and the bounce */
 #define QUEUE_REMOTE_MAX     160
+#define QUEUE_TLS_MAX        400 /* protocol, cipher, a name and a verification result; a reason in words */
 
 enum queue_envelope_kind { QUEUE_MAIL = 1, QUEUE_REPORT };
 

@@ -2,6 +2,11 @@
 #include "queue/intake.h"
 #include "route/dest.h"
 
+static bool mark(struct buf *dest, uint32_t flags)
+{
+	return route_dest_mark(dest, flags & WIRE_REQUIRETLS, flags & WIRE_RELAXED);
+}
+
 static void schedule_of(struct queue *q, const struct intake_message *m, struct spool_envelope *e)
 {
 	uint64_t life = m->sender.n ? q->conf->global.lifetime : q->conf->global.bounce_lifetime;
@@ -78,7 +83,7 @@ static bool group_all(struct queue *q, const struct intake_message *m, struct ar
 		struct queue_rcpt r = m->rcpts[i];
 
 		buf_clear(dest);
-		if (!route_dest_build(q->conf, r.address, dest, address, &rewritten))
+		if (!route_dest_build(q->conf, r.address, dest, address, &rewritten) || !mark(dest, m->flags))
 			return false;
 		if (rewritten) {
 			r.address = arena_copy(arena, buf_view(address));
@@ -126,7 +131,7 @@ bool intake_envelope_one(struct queue *q, const struct intake_message *m, struct
 	bool rewritten, ok;
 
 	buf_init(&address, &alloc_libc, 4096);
-	ok = route_dest_build(q->conf, to.address, dest, &address, &rewritten);
+	ok = route_dest_build(q->conf, to.address, dest, &address, &rewritten) && mark(dest, m->flags);
 	if (ok && rewritten)
 		to.address = buf_view(&address);
 	ok = ok && encode(m, &to, 1, data);

@@ -322,13 +322,13 @@ static int copy_rcpts(struct arena *arena, struct view list, struct queue_rcpt *
 	return (int)n;
 }
 
-static bool copy_message(struct accept *a, const struct wire_BODY_SUBMIT *m, uint64_t size)
+static bool copy_message(struct accept *a, const struct wire_BODY_SUBMIT *m, uint64_t size, bool relaxed)
 {
 	a->m.kind = QUEUE_MAIL;
 	a->m.session = m->session;
 	a->m.size = size;
 	a->m.ret = m->ret;
-	a->m.flags = m->flags;
+	a->m.flags = (m->flags & ~(uint32_t)WIRE_RELAXED) | (relaxed ? WIRE_RELAXED : 0); /* the header's word is read here */
 	a->m.now = queue_now(a->q);
 	a->m.sender = arena_copy(&a->arena, m->sender);
 	a->m.envid = arena_copy(&a->arena, m->envid);
@@ -394,7 +394,7 @@ static const char *submit(struct intake_peer *p, struct stream *s, const struct 
 	}
 	a->m.n = n > 0 ? (uint32_t)n : 0;
 	status = spool_body_prefix(s->body, m->prefix);
-	if (status == SPOOL_OK && n > 0 && copy_message(a, m, s->size + m->prefix.n))
+	if (status == SPOOL_OK && n > 0 && copy_message(a, m, s->size + m->prefix.n, s->scan.fields & MAIL_FIELD_TLS_NO))
 		groups = intake_group(q, &a->m, &a->arena, &a->groups);
 	if (groups < 1) {
 		refuse(p, m, a->m.n, s->size, (uint8_t)(status == SPOOL_OK ? WIRE_DONE_AGAIN : done_status(status)),

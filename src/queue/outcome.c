@@ -3,6 +3,7 @@
 #include "queue/bounce.h"
 #include "queue/schedule.h"
 #include "route/dest.h"
+#include "route/tls.h"
 
 #include <stdlib.h>
 
@@ -83,10 +84,17 @@ static void tell_unreported(struct delivery *d, uint32_t i)
 		tell_discarded(d, r->address, 1, "notify");
 }
 
+static const char *level_of(uint8_t level)
+{
+	return level ? route_level_name((enum route_level)level) : "";
+}
+
 #define COMMON                                                                                                    \
 	F_ID("id", d->e.id), F_ID("session", d->env.session), F_VIEW("from", d->env.sender),                      \
 		F_VIEW("to", d->env.rcpts[i].address), F_VIEW("dest", d->route), F_VIEW("relay", r->last.remote), \
 		F_I64("delay", delay_of(d)), F_U64("attempts", d->e.attempts + 1), F_VIEW("tls", d->tls),         \
+		F_STR("owed", level_of(d->owed)), F_STR("reached", level_of(d->reached)),                         \
+		F_VIEW("policy", d->policy), F_VIEW("why", d->tls_why),                                           \
 		F_U64("code", r->last.code), F_VIEW("reason", r->last.text)
 
 static void tell(struct delivery *d)
@@ -289,6 +297,22 @@ static void retry(void *arg)
 
 /* ---- where results come from ---- */
 
+static struct view keep_words(struct delivery *d, struct view v)
+{
+	struct view copy = arena_copy(&d->arena, view_slice(v, 0, QUEUE_TLS_MAX));
+
+	return copy.p ? copy : VIEW("");
+}
+
+static void keep_tls(struct delivery *d, const struct wire_OUTCOME *m)
+{
+	d->tls = keep_words(d, m->tls);
+	d->policy = keep_words(d, m->policy);
+	d->tls_why = keep_words(d, m->why);
+	d->owed = m->owed <= ROUTE_LEVEL_DANE ? m->owed : 0;
+	d->reached = m->reached <= ROUTE_LEVEL_DANE ? m->reached : 0;
+}
+
 int outcome_take(struct delivery *d, const struct wire_OUTCOME *m)
 {
 	struct view list = m->results, reason = VIEW("");
@@ -315,9 +339,7 @@ int outcome_take(struct delivery *d, const struct wire_OUTCOME *m)
 	delivery_leave_peer(d);
 	d->dsn = m->dsn != 0;
 	d->maybe = m->maybe_delivered != 0;
-	d->tls = arena_copy(&d->arena, view_slice(m->tls, 0, QUEUE_REMOTE_MAX));
-	if (!d->tls.p)
-		d->tls = VIEW("");
+	keep_tls(d, m);
 	schedule_judge(d->dest,
 		       m->host_failed ? SCHEDULE_HOST_FAILED
 		       : spoke        ? SCHEDULE_HOST_OK

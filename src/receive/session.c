@@ -368,6 +368,7 @@ static struct psmtp_server *make_machine(struct session *s)
 		            (set->ehlo_after_tls == CONF_EHLO_OPTIONAL ? PSMTP_SWITCH_EHLO_AFTER_TLS_OPTIONAL : 0),
 		.bare = set->bare_newlines == CONF_BARE_NORMALISE ? PSMTP_BARE_NORMALISE : PSMTP_BARE_REJECT,
 		.binarymime = set->binarymime,
+		.requiretls = true, /* the queue keeps it, send obeys it */
 		.size_limit = conf->global.message_size_limit,
 		.rcpt_limit = (uint32_t)set->recipients,
 		.mail_limit = (uint32_t)set->messages,

@@ -251,7 +251,11 @@ static int parse_options(struct route_dest *d, size_t *used, struct view v)
 			d->auth = keep(d, used, view_slice(option, 5, option.n), false);
 			if (!d->auth)
 				return -1;
-		} else
+		} else if (view_eq(option, VIEW("require")))
+			d->require = true;
+		else if (view_eq(option, VIEW("relaxed")))
+			d->relaxed = true;
+		else
 			return -1;
 	}
 	return 0;
@@ -338,6 +342,15 @@ enum route_dest_role route_dest_role(struct view dest)
 	if (view_eq(dest, VIEW("discard")) || view_eq(dest, VIEW("unroutable")))
 		return ROUTE_BY_QUEUE;
 	return view_starts_nocase(dest, VIEW("maildir:")) ? ROUTE_BY_LOCAL : ROUTE_BY_SEND;
+}
+
+bool route_dest_mark(struct buf *dest, bool require, bool relaxed)
+{
+	struct view text = buf_view(dest);
+
+	if ((!require && !relaxed) || route_dest_role(text) != ROUTE_BY_SEND || view_starts_nocase(text, VIEW("lmtp:/")))
+		return true;
+	return put(dest, require ? ";require" : ";relaxed");
 }
 
 /* The level that a text owes; MAY (nothing) where it owes none or is none of ours. */

@@ -13,6 +13,7 @@
  *   lmtp:/PATH[OPTIONS]
  *   unroutable                      nothing says where to: the queue fails the recipient
  *   OPTIONS: ;tls=none|encrypt|verify  (may is not said)   ;source=ADDRESS   ;auth=DOMAIN (auth= alone: the route's)
+ *            ;require (the mail says REQUIRETLS)   ;relaxed (its header says TLS-Required: No): RFC 8689; such mail shares no link
  * In a path, '%' and ';' and controls are written %XX.  Domain names are in lower case (ASCII).
  *
  * Ownership: a parsed struct points into itself; do not copy it.
@@ -25,7 +26,7 @@
 #define ROUTE_DEST_MAX 1024 /* a domain (255), a source address, the domain of its credentials, or a path of ours */
 
 struct route_dest {
-	bool unroutable;
+	bool unroutable, require, relaxed;
 	struct conf_hop hop; /* auth_file is never set: credentials are handed over by title */
 	const char *domain;  /* mx: the domain to look up; maildir: the section's title; else NULL */
 	const char *auth;    /* title of the credentials for handoff_get("auth", ...); NULL: none */
@@ -39,6 +40,10 @@ struct route_dest {
  * false: memory. */
 bool route_dest_build(const struct conf *, struct view recipient, struct buf *out, struct buf *address,
 		      bool *rewritten);
+
+/* What the mail itself asks of TLS (RFC 8689), at the end of a text that goes to `send`; require beats relaxed (section 5).  Nothing
+ * is owed where the mail does not leave this machine.  false: memory. */
+bool route_dest_mark(struct buf *dest, bool require, bool relaxed);
 
 /* Mail that was queued under a TLS level keeps it: if `before` owes more than the text in `dest` does, the text is given
  * that level (design 1.3: once computed it can only rise).  false: memory. */

@@ -82,6 +82,7 @@ static bool copy_message(struct send_delivery *d, const struct wire_DELIVER *m)
 		.ret = m->ret == PSMTP_RET_FULL || m->ret == PSMTP_RET_HDRS ? (enum psmtp_ret)m->ret : PSMTP_RET_UNSAID,
 		.envid = out(view_of(d->memory + m->sender.n, m->envid.n)),
 	};
+	d->requiretls = d->message.requiretls;
 	if (!addresses_ascii(&d->message))
 		d->message.has_utf8 = true;
 	return true;
@@ -179,13 +180,20 @@ void send_delivery_drop(struct send_delivery *d)
 	send_check_drained(s);
 }
 
-void send_delivery_finish(struct send_delivery *d, bool host_failed, bool maybe, bool dsn, struct view tls)
+void send_delivery_finish(struct send_delivery *d, bool host_failed, bool maybe, bool dsn, const struct link *l)
 {
 	struct sender *s = d->target->sender;
-	struct wire_OUTCOME m = { .stream = d->stream, .host_failed = host_failed, .maybe_delivered = maybe, .dsn = dsn, .tls = tls };
+	struct wire_OUTCOME m = { .stream = d->stream, .host_failed = host_failed, .maybe_delivered = maybe, .dsn = dsn };
 	struct buf list;
 	bool ok = true;
 
+	if (l) {
+		m.tls = view_cstr(l->tls);
+		m.owed = (uint8_t)l->owed;
+		m.reached = (uint8_t)l->reached;
+		m.policy = view_cstr(route_rpt_policy_name(l->policy));
+		m.why = view_cstr(l->why);
+	}
 	buf_init(&list, &alloc_libc, CHANNEL_FRAME_MAX - 4096);
 	for (uint32_t i = 0; i < d->message.rcpt_count && ok; i++) {
 		ok = wire_result_add(&list, &d->results[i]);

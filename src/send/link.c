@@ -3,17 +3,16 @@
  * Fault before it is ready: the next address is tried; when all have failed, what waits is deferred.  Fault in the middle
  * of a message: its undecided recipients are deferred, and the outcome says so if the final dot had left.  A connection
  * that was kept and died before it answered anything of a new message costs that message nothing: it is put back once.
- * TLS: `may` goes on in clear only where STARTTLS was refused, or (on a new connection) where the handshake itself failed;
- * `encrypt` and `verify` never (design.md 1.3).
+ * TLS: what is owed is the judgement of route/tls.h, made before the first connection.  `may` goes on in clear only where STARTTLS
+ * was refused, or (on a new connection) where the handshake itself failed; every higher level never (design.md 1.3).
+ * REQUIRETLS: a host that does not offer it is left by QUIT for the next (RFC 8689 4.2.1); a report goes there all the same.
  */
 #include "send/send.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-/* After TLS itself failed at an address, `may` leaves it out there for so long. */
-#define CLEAR_MS 600000u
 
 static uint64_t now_of(const struct link *l)
 {
@@ -28,6 +27,11 @@ static struct events *log_of(const struct link *l)
 static struct candidate *candidate_of(const struct link *l)
 {
 	return &l->target->candidates[l->candidate];
+}
+
+static const struct fact_host *fact_of(const struct link *l)
+{
+	return &l->target->facts->hosts[candidate_of(l)->host];
 }
 
 /* The only place where a link changes its state, because the target counts those that open and those that idle. */
@@ -83,7 +87,7 @@ void send_link_free(struct link *l)
 static void log_failed(const struct link *l, const char *reason, struct view text)
 {
 	EMIT(log_of(l), SEND_FAILED, F_VIEW("dest", l->target->key), F_STR("host", l->remote), F_STR("reason", reason), F_VIEW("text", text),
-	     F_STR("tls", l->tls));
+	     F_STR("tls", l->tls), F_STR("owed", route_level_name(l->owed)), F_STR("why", l->why));
 }
 
 /* Is another connection of this destination at work?  Then what waits goes over that one. */
@@ -95,31 +99,74 @@ static bool others_work(const struct link *l)
 	return false;
 }
 
-/* It never became ready: try the next address, or give up on all that waits. */
-static void opening_failed(struct link *l, const char *reason, const struct psmtp_reply *reply)
+/* All addresses have been tried.  REQUIRETLS that no host can fulfil fails the mail (RFC 8689 4.2.1), once none is left that
+ * could not be asked; a report then still has its day (section 5: it is not discarded for that). */
+static void give_up(struct target *t, struct wire_result *result)
 {
-	struct target *t = l->target;
-	char words[700];
-	struct wire_result result = { .kind = WIRE_DEFERRED, .code = 451, .enhanced = { 4, 4, 1 }, .local = 1 };
-	bool lonely = !others_work(l); /* told before the link is gone */
-	size_t next;
+	struct wire_result refused = *result;
 
-	log_failed(l, reason, reply ? send_view(reply->text) : VIEW(""));
-	snprintf(words, sizeof words, "%s: %s%s%.*s", l->remote, reason, reply && reply->text.n ? ": " : "",
-	         reply ? (int)(reply->text.n < 180 ? reply->text.n : 180) : 0, reply ? reply->text.p : "");
-	candidate_of(l)->bad_until = now_of(l) + SEND_BAD_MS;
-	next = send_target_candidate(t, l->candidate + 1);
-	send_link_free(l);
+	if (!t->dest.require || !t->refused || t->waits) {
+		send_target_fail_waiting(t, result, true);
+		return;
+	}
+	refused.kind = WIRE_FAILED;
+	refused.code = 550;
+	refused.enhanced[0] = 5;
+	refused.enhanced[1] = 7;
+	refused.enhanced[2] = t->refused;
+	for (struct send_delivery *d; (d = send_target_pop(t)) != NULL;) {
+		bool report = d->message.sender.n == 0;
+		send_delivery_decide_rest(d, report ? result : &refused, VIEW(""));
+		send_delivery_finish(d, false, false, false, NULL);
+	}
+}
+
+/* This address will not do: the next one, or the end of hope.  lonely: no other link of the destination is at work. */
+static void next_address(struct target *t, size_t candidate, bool lonely, struct wire_result *result)
+{
+	size_t next = send_target_candidate(t, candidate + 1);
+
 	if (!t->waiting)
 		return;
 	if (next < t->candidate_count) {
 		send_link_open(t, next);
 		return;
 	}
-	if (!lonely || t->opening_n > 0)
-		return;
+	if (lonely && t->opening_n == 0)
+		give_up(t, result);
+}
+
+/* Our words on a failure: where, what, and what was owed there. */
+static void describe(const struct link *l, const char *reason, const struct psmtp_reply *reply, char words[SEND_WORDS])
+{
+	int n = snprintf(words, SEND_WORDS, "%.120s: %.120s%s%.*s", l->remote, reason, reply && reply->text.n ? ": " : "",
+	                 reply ? (int)(reply->text.n < 80 ? reply->text.n : 80) : 0, reply ? reply->text.p : "");
+
+	if (l->owed > ROUTE_LEVEL_MAY && n > 0 && n < SEND_WORDS - 40)
+		snprintf(words + n, SEND_WORDS - (size_t)n, " (TLS owed: %s; %s)", route_level_name(l->owed), l->why);
+}
+
+/* It never became ready: try the next address, or give up on all that waits. */
+static void opening_failed(struct link *l, const char *reason, const struct psmtp_reply *reply)
+{
+	struct target *t = l->target;
+	char words[SEND_WORDS];
+	struct wire_result result = { .kind = WIRE_DEFERRED, .code = 451, .enhanced = { 4, 4, 1 }, .local = 1 };
+	bool lonely = !others_work(l); /* told before the link is gone */
+	size_t candidate = l->candidate;
+
+	log_failed(l, reason, reply ? send_view(reply->text) : VIEW(""));
+	describe(l, reason, reply, words);
 	result.text = view_cstr(words);
-	send_target_fail_waiting(t, &result, true);
+	if (l->tls_missing) { /* RFC 3463 3.8: the encryption that is owed cannot be had */
+		result.enhanced[1] = 7;
+		result.enhanced[2] = 5;
+		t->refused = t->refused ? t->refused : 10;
+	} else
+		t->waits = true;
+	candidate_of(l)->bad_until = now_of(l) + SEND_BAD_MS;
+	send_link_free(l);
+	next_address(t, candidate, lonely, &result);
 }
 
 /* The same address once more: in clear, or with another mechanism. */
@@ -134,7 +181,44 @@ static void reopen(struct link *l)
 
 static bool may_retry_in_clear(const struct link *l)
 {
-	return l->target->dest.hop.tls == CONF_TLS_MAY && !l->in_clear;
+	return l->owed == ROUTE_LEVEL_MAY && !l->in_clear;
+}
+
+/* Is clear text the way for now at this address?  Only under `may`, and not for ever. */
+static bool is_clear_place(const struct target *t, const struct address *a, uint64_t now)
+{
+	for (size_t i = 0; i < SEND_CLEAR_MAX; i++)
+		if (t->clear[i].until > now && address_equal_host((const struct sockaddr *)&t->clear[i].address.sa, (const struct sockaddr *)&a->sa))
+			return true;
+	return false;
+}
+
+static void note_clear_place(struct target *t, const struct address *a, uint64_t now)
+{
+	struct clear_place *oldest = &t->clear[0];
+
+	for (size_t i = 1; i < SEND_CLEAR_MAX; i++)
+		if (t->clear[i].until < oldest->until)
+			oldest = &t->clear[i];
+	*oldest = (struct clear_place){ *a, now + SEND_CLEAR_MS };
+}
+
+/* ---- TLS-RPT ---- */
+
+/* Once a session: how its TLS ended (RFC 8460 4.3). */
+static void tell_result(struct link *l, enum route_tls_event event, struct view reason)
+{
+	char remote[ADDRESS_TEXT] = "", local[ADDRESS_TEXT] = "";
+	struct sockaddr_storage own;
+	socklen_t n = sizeof own;
+
+	if (l->told || l->owed == ROUTE_LEVEL_NONE || l->in_clear)
+		return;
+	l->told = true;
+	address_host((const struct sockaddr *)&candidate_of(l)->address.sa, remote);
+	if (l->conn_made && conn_is_open(&l->conn) && getsockname(l->conn.fd, (struct sockaddr *)&own, &n) == 0)
+		address_host((struct sockaddr *)&own, local);
+	send_facts_tell(l->target, fact_of(l), route_tls_result(&fact_of(l)->choice, event), view_cstr(remote), view_cstr(local), reason);
 }
 
 static bool has_word(struct view list, struct view word)
@@ -153,11 +237,14 @@ static void opening_fault(struct link *l, const struct psmtp_client_event *ev)
 	struct psmtp_client_facts f;
 
 	if (ev->fault == PSMTP_FAULT_TLS && may_retry_in_clear(l)) {
-		log_failed(l, "tls_failed, trying in clear", VIEW(""));
-		candidate_of(l)->clear_until = now_of(l) + CLEAR_MS;
+		log_failed(l, "tls_failed, in clear for ten minutes", VIEW(""));
+		note_clear_place(l->target, &candidate_of(l)->address, now_of(l));
 		reopen(l);
 		return;
 	}
+	l->tls_missing = ev->fault == PSMTP_FAULT_TLS || ev->fault == PSMTP_FAULT_POLICY;
+	if (ev->fault == PSMTP_FAULT_POLICY && l->reached < ROUTE_LEVEL_ENCRYPT)
+		tell_result(l, view_eq(view_cstr(ev->reason), VIEW("starttls_pending")) ? ROUTE_TLS_BROKE : ROUTE_TLS_NOT_OFFERED, view_cstr(ev->reason));
 	psmtp_client_get_facts(l->smtp, &f);
 	if (l->target->dest.auth && !l->target->login && f.tls && !has_word(send_view(f.auth), VIEW("PLAIN")) &&
 	    has_word(send_view(f.auth), VIEW("LOGIN"))) {
@@ -202,7 +289,7 @@ static void busy_fault(struct link *l, const struct psmtp_client_event *ev)
 	result.text = view_cstr(words);
 	send_delivery_decide_rest(d, &result, view_cstr(l->remote));
 	psmtp_client_get_facts(l->smtp, &f);
-	send_delivery_finish(d, true, ev->maybe_delivered, f.dsn, view_cstr(l->tls));
+	send_delivery_finish(d, true, ev->maybe_delivered, f.dsn, l);
 	send_link_free(l);
 	send_target_run(t);
 }
@@ -260,16 +347,16 @@ void send_link_body(struct link *l)
 
 static void say_tls(struct link *l, const struct tls_facts *f)
 {
-	snprintf(l->tls, sizeof l->tls, "%.*s %.*s %s%.*s", VIEW_ARGS(f->protocol), VIEW_ARGS(f->cipher), f->verified ? "" : "unverified: ",
-	         VIEW_ARGS(f->verify));
+	l->reached = f->by == TLS_BY_DANE_TA || f->by == TLS_BY_DANE_EE ? ROUTE_LEVEL_DANE : f->verified ? ROUTE_LEVEL_VERIFY : ROUTE_LEVEL_ENCRYPT;
+	snprintf(l->tls, sizeof l->tls, "%.*s %.*s %s%.*s%s%.*s", VIEW_ARGS(f->protocol), VIEW_ARGS(f->cipher), f->verified ? "" : "unverified: ",
+	         VIEW_ARGS(view_slice(f->verify, 0, 120)), f->peer_name.n ? ", peer " : "", VIEW_ARGS(view_slice(f->peer_name, 0, 100)));
 }
 
 static void start_tls(struct link *l)
 {
 	struct sender *s = l->sender;
-	bool verify = l->target->dest.hop.tls == CONF_TLS_VERIFY;
 
-	l->check = (struct tls_peer_check){ .how = verify ? TLS_CHECK_CHAIN_AND_NAME : TLS_CHECK_NONE, .name = candidate_of(l)->host };
+	send_facts_check(fact_of(l), &l->check);
 	l->tls_broke = true; /* until it is up */
 	if (conn_start_tls(&l->conn, s->tls, false, &l->check) == -1)
 		psmtp_client_tls_failed(l->smtp, now_of(l));
@@ -313,20 +400,66 @@ void send_link_leave(struct link *l)
 	send_link_run(l);
 }
 
+/* REQUIRETLS waits, and this host does not offer it (RFC 8689 4.2.1, 5).  A report goes all the same. */
+static bool lacks_requiretls(const struct link *l)
+{
+	struct psmtp_client_facts f;
+
+	psmtp_client_get_facts(l->smtp, &f);
+	return l->target->dest.require && !f.requiretls && l->target->waiting && l->target->waiting->message.sender.n > 0;
+}
+
+/* The host will not do; it is left by QUIT, as RFC 8689 4.2.1 wants, and the next is tried. */
+static void refuse_host(struct link *l)
+{
+	struct target *t = l->target;
+	char words[SEND_WORDS];
+	struct wire_result result = { .kind = WIRE_DEFERRED, .code = 451, .enhanced = { 4, 7, 30 }, .text = view_of(words, 0), .local = 1 };
+	bool lonely = !others_work(l);
+	size_t candidate = l->candidate;
+
+	describe(l, "REQUIRETLS is needed and not offered", NULL, words);
+	result.text = view_cstr(words);
+	log_failed(l, "requiretls_not_offered", VIEW(""));
+	t->refused = 30;
+	candidate_of(l)->bad_until = now_of(l) + SEND_BAD_MS;
+	leave(l);
+	next_address(t, candidate, lonely, &result);
+}
+
+/* The last word before any message: what was owed has been reached.  libpsmtp and the TLS engine have seen to it; this is the
+ * other half of the pair. */
+static bool is_kept(const struct link *l)
+{
+	return l->owed <= ROUTE_LEVEL_MAY || l->reached >= l->owed;
+}
+
+static void note_connected(struct link *l)
+{
+	candidate_of(l)->bad_until = 0;
+	if (!l->tls[0])
+		snprintf(l->tls, sizeof l->tls, "clear%s%s", l->why_clear[0] ? ": " : "", l->why_clear);
+	EMIT(log_of(l), SEND_CONNECTED, F_VIEW("dest", l->target->key), F_STR("host", l->remote), F_STR("tls", l->tls),
+	     F_STR("owed", route_level_name(l->owed)), F_STR("reached", route_level_name(l->reached)), F_STR("policy", route_rpt_policy_name(l->policy)),
+	     F_STR("why", l->why), F_U64("ms", now_of(l) - l->started));
+}
+
 static void on_ready(struct link *l)
 {
 	uint64_t limit = send_role_of(l->sender)->conf->global.connection_messages;
 
-	if (l->state == LINK_OPENING) {
-		candidate_of(l)->bad_until = 0;
-		if (!l->tls[0])
-			snprintf(l->tls, sizeof l->tls, "clear%s%s", l->why_clear[0] ? ": " : "", l->why_clear);
-		EMIT(log_of(l), SEND_CONNECTED, F_VIEW("dest", l->target->key), F_STR("host", l->remote), F_STR("tls", l->tls),
-		     F_U64("ms", now_of(l) - l->started));
+	if (!is_kept(l)) {
+		EMIT(log_of(l), FAULT, F_STR("where", "send"), F_STR("reason", "less TLS than is owed: nothing is sent"));
+		leave(l);
+		return;
 	}
+	if (l->state == LINK_OPENING)
+		note_connected(l);
 	set_state(l, LINK_IDLE);
 	l->started = now_of(l);
-	if ((l->sender->draining && !l->target->waiting) || (limit && l->messages >= limit))
+	if (lacks_requiretls(l))
+		refuse_host(l);
+	else if ((l->sender->draining && !l->target->waiting) || (limit && l->messages >= limit))
 		leave(l);
 	else if (l->target->waiting)
 		send_link_give(l, send_target_pop(l->target));
@@ -344,7 +477,7 @@ static void on_done(struct link *l)
 	d->link = NULL;
 	l->body_wanted = false;
 	l->messages++;
-	send_delivery_finish(d, false, false, f.dsn, view_cstr(l->tls));
+	send_delivery_finish(d, false, false, f.dsn, l);
 }
 
 static void on_result(struct link *l, const struct psmtp_client_event *ev)
@@ -363,6 +496,7 @@ static bool handle(struct link *l, const struct psmtp_client_event *ev)
 	case PSMTP_CLIENT_TLS_START: start_tls(l); break;
 	case PSMTP_CLIENT_TLS_REFUSED:
 		snprintf(l->why_clear, sizeof l->why_clear, "%s", ev->reason ? ev->reason : "STARTTLS refused");
+		tell_result(l, ROUTE_TLS_NOT_OFFERED, view_cstr(l->why_clear));
 		break;
 	case PSMTP_CLIENT_AUTH: answer_auth(l, send_view(ev->data)); break;
 	case PSMTP_CLIENT_RCPT:
@@ -406,6 +540,11 @@ void send_link_run(struct link *l)
 
 void send_link_give(struct link *l, struct send_delivery *d)
 {
+	struct psmtp_client_facts f;
+
+	psmtp_client_get_facts(l->smtp, &f);
+	if (d->message.sender.n == 0) /* RFC 8689 5: a report keeps the requirement where it can, and is not lost where it cannot */
+		d->message.requiretls = d->requiretls && f.requiretls;
 	set_state(l, LINK_BUSY);
 	l->delivery = d;
 	l->body_wanted = false;
@@ -453,6 +592,7 @@ static void on_peer_closed(void *arg)
 
 	if (l->tls_broke) {
 		l->tls_broke = false;
+		tell_result(l, ROUTE_TLS_BROKE, VIEW("the connection was closed in the handshake"));
 		psmtp_client_tls_failed(l->smtp, now_of(l));
 	} else {
 		psmtp_client_peer_closed(l->smtp, now_of(l));
@@ -467,6 +607,7 @@ static void on_tls_up(void *arg, const struct tls_facts *f)
 
 	l->tls_broke = false;
 	say_tls(l, f);
+	tell_result(l, fact_of(l)->choice.watch && f->fault != TLS_FAULT_NONE ? send_facts_event(f) : ROUTE_TLS_UP, f->verify);
 	psmtp_client_tls_up(l->smtp, &facts, now_of(l));
 	send_link_run(l);
 }
@@ -477,6 +618,7 @@ static void on_tls_failed(void *arg, const char *why)
 
 	l->tls_broke = false;
 	snprintf(l->tls, sizeof l->tls, "TLS failed: %s", why);
+	tell_result(l, send_facts_event(conn_tls_facts(&l->conn)), view_cstr(why));
 	psmtp_client_tls_failed(l->smtp, now_of(l));
 	send_link_run(l);
 }
@@ -519,11 +661,12 @@ static void on_timer(void *arg)
 
 static enum psmtp_client_tls tls_mode(struct link *l)
 {
-	switch (l->target->dest.hop.tls) {
-	case CONF_TLS_NONE: return PSMTP_CLIENT_TLS_NONE;
-	case CONF_TLS_MAY: return l->in_clear ? PSMTP_CLIENT_TLS_NONE : PSMTP_CLIENT_TLS_MAY;
-	case CONF_TLS_ENCRYPT:
-	case CONF_TLS_VERIFY: break;
+	switch (l->owed) {
+	case ROUTE_LEVEL_NONE: return PSMTP_CLIENT_TLS_NONE;
+	case ROUTE_LEVEL_MAY: return l->in_clear ? PSMTP_CLIENT_TLS_NONE : PSMTP_CLIENT_TLS_MAY;
+	case ROUTE_LEVEL_ENCRYPT:
+	case ROUTE_LEVEL_VERIFY:
+	case ROUTE_LEVEL_DANE: break;
 	}
 	return PSMTP_CLIENT_TLS_MUST; /* whatever it is, it is not less */
 }
@@ -569,6 +712,18 @@ static void on_dialled(void *arg, int fd, const struct error *e)
 	send_link_run(l);
 }
 
+/* What is owed outlives the plan: a link that is at work may see the next. */
+static void take_judgement(struct link *l)
+{
+	const struct route_tls_choice *c = &fact_of(l)->choice;
+
+	assert(c->verdict == ROUTE_SEND);
+	l->owed = c->level;
+	l->reached = ROUTE_LEVEL_NONE;
+	l->policy = c->policy;
+	snprintf(l->why, sizeof l->why, "%s", c->why);
+}
+
 bool send_link_open(struct target *t, size_t candidate)
 {
 	struct sender *s = t->sender;
@@ -588,7 +743,8 @@ bool send_link_open(struct target *t, size_t candidate)
 	t->links = l;
 	s->link_count++;
 	l->started = now_of(l);
-	l->in_clear = c->clear_until > l->started;
+	take_judgement(l);
+	l->in_clear = l->owed == ROUTE_LEVEL_MAY && is_clear_place(t, &c->address, l->started);
 	if (l->in_clear)
 		snprintf(l->why_clear, sizeof l->why_clear, "TLS failed there before");
 	loop_timer_init(&l->timer, s->loop, on_timer, l);
@@ -597,7 +753,7 @@ bool send_link_open(struct target *t, size_t candidate)
 		dial_start_unix(&l->dial, s->loop, view_cstr(t->dest.hop.delivery.path), timeout, on_dialled, l);
 		return true;
 	}
-	snprintf(l->remote, sizeof l->remote, "%s[%s]:%u", c->host, address_host((struct sockaddr *)&c->address.sa, text),
+	snprintf(l->remote, sizeof l->remote, "%s[%s]:%u", c->name, address_host((struct sockaddr *)&c->address.sa, text),
 	         address_port((struct sockaddr *)&c->address.sa));
 	dial_start(&l->dial, s->loop, (struct sockaddr *)&c->address.sa, c->address.len,
 	           t->dest.hop.source && address_parse_host(view_cstr(t->dest.hop.source), 0, &source) ? &source : NULL, timeout, on_dialled, l);

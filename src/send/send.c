@@ -163,6 +163,33 @@ static void on_resolve_closed(void *arg, struct channel *ch)
 	}
 }
 
+/* ---- frames of policy ---- */
+
+static void on_policy_frame(void *arg, struct channel *ch, uint32_t type, struct view payload, int fd)
+{
+	struct sender *s = arg;
+	struct wire_STS_POLICY m;
+
+	(void)ch;
+	if (fd != -1)
+		close(fd);
+	if (type == WIRE_STS_POLICY && wire_read_STS_POLICY(payload, &m) == 0)
+		send_plan_sts(s, &m);
+	else
+		EMIT(send_role_of(s)->events, FAULT, F_STR("where", "send"), F_STR("reason", "a frame of policy that is none"));
+}
+
+static void on_policy_closed(void *arg, struct channel *ch)
+{
+	struct sender *s = arg;
+
+	channel_free(ch);
+	if (s->policy == ch) {
+		s->policy = NULL; /* its successor is asked what is open */
+	}
+}
+
+static const struct channel_handler policy_handler = { on_policy_frame, on_policy_closed, NULL };
 static const struct channel_handler queue_handler = { on_queue_frame, on_queue_closed, NULL };
 static const struct channel_handler resolve_handler = { on_resolve_frame, on_resolve_closed, NULL };
 
@@ -183,6 +210,13 @@ static void take_channel(struct sender *s, const struct loop_post *p)
 			on_queue_closed(s, s->queue);
 		s->queue = ch;
 		channel_set_handler(ch, &queue_handler, s);
+	} else if (p->peer == ROLE_POLICY) {
+		if (s->policy)
+			on_policy_closed(s, s->policy);
+		s->policy = ch;
+		s->policy_known = true;
+		channel_set_handler(ch, &policy_handler, s);
+		send_plan_policy_came(s);
 	} else {
 		if (s->resolve)
 			on_resolve_closed(s, s->resolve);
@@ -211,6 +245,7 @@ static void on_sweep(void *arg)
 {
 	struct sender *s = arg;
 
+	send_plan_overdue(s);
 	send_target_sweep(s, SEND_TARGET_IDLE_MS);
 	loop_timer_set(&s->sweep, loop_now(s->loop) + SWEEP_MS);
 }
@@ -223,6 +258,7 @@ static int make_sender(struct send_room *room, struct sender *s, unsigned index,
 	s->room = room;
 	s->index = index;
 	s->target_most = SEND_TARGETS_KEPT;
+	s->policy_known = !role->single; /* each real `run` has it; a test or the simulator may not */
 	if (loop_thread_init(&s->thread, role->env, index == 0 ? role->loop : NULL, on_post, s) == -1)
 		return error_set(e, ERROR_AGAIN, "no memory for a loop");
 	s->loop = s->thread.loop;
@@ -288,7 +324,7 @@ static void on_channel(struct role *role, enum role_kind peer, uint32_t index, u
 	struct send_room *room = role->state;
 	struct loop_post p = { .kind = POST_CHANNEL, .peer = peer, .generation = generation, .fd = -1 };
 
-	if (index >= room->count || (peer != ROLE_QUEUE && peer != ROLE_RESOLVE)) {
+	if (index >= room->count || (peer != ROLE_QUEUE && peer != ROLE_RESOLVE && peer != ROLE_POLICY)) {
 		channel_free(ch);
 		return;
 	}
@@ -321,6 +357,8 @@ static void free_sender(struct sender *s)
 		channel_free(s->queue);
 	if (s->resolve)
 		channel_free(s->resolve);
+	if (s->policy)
+		channel_free(s->policy);
 	loop_timer_stop(&s->sweep);
 	tls_context_free(s->tls);
 	loop_thread_free(&s->thread);

@@ -16,6 +16,7 @@
 #include "net/thread.h"
 #include "route/dest.h"
 #include "route/plan.h"
+#include "route/tls.h"
 #include "wire/role.h"
 #include "wire/wire.h"
 
@@ -33,8 +34,16 @@
 /* So many targets may be kept (some 18 KiB each); above it those that idle are forgotten at once, and after that only when
  * twice those that remained have come together. */
 #define SEND_TARGETS_KEPT 2048
+/* Our words on why a destination cannot be reached: a host, a reason, and what TLS was owed to it. */
+#define SEND_WORDS 400
 /* Addresses of this machine that are known; one with more has its other addresses found out by the loop count. */
 #define SEND_OWN_MAX 256
+/* Addresses of a destination where TLS broke under `may` are remembered (each for SEND_CLEAR_MS); the oldest gives way. */
+#define SEND_CLEAR_MAX 8
+/* After TLS itself failed at an address, `may` leaves it out there for so long. */
+#define SEND_CLEAR_MS 600000u
+/* `policy` may fetch from a slow server (RFC 8461 3.3: a minute) or be started anew; then the mail is deferred. */
+#define SEND_POLICY_MS 90000u
 
 struct send_room {
 	struct role *role;
@@ -52,7 +61,8 @@ struct sender {
 	unsigned index;
 	struct loop_thread thread;
 	struct loop *loop;
-	struct channel *queue, *resolve;
+	struct channel *queue, *resolve, *policy;
+	bool policy_known;       /* there was one: while it is away, nobody knows what is owed */
 	struct target *targets[SEND_BUCKETS];
 	struct send_delivery *deliveries[SEND_BUCKETS]; /* by stream */
 	struct tls_context *tls; /* made at prepare */
@@ -64,9 +74,27 @@ struct sender {
 
 struct candidate { /* an address to try */
 	struct address address;
-	char host[ROUTE_HOST_MAX]; /* its name, for TLS and the log */
+	const char *name;        /* of its host, for the log; in target->hosts */
+	size_t host;             /* index of target->hosts and facts->hosts */
 	uint64_t bad_until;
-	uint64_t clear_until; /* TLS itself failed there under `may`: clear text until then */
+};
+
+struct fact_host {
+	struct route_tls_host tls;
+	struct route_tls_choice choice;
+	const struct tls_tlsa *records; /* the usable ones of choice.tlsa */
+	size_t records_n;
+};
+
+struct facts { /* facts.c */
+	struct route_tls_facts tls;
+	struct fact_host hosts[ROUTE_HOSTS_MAX];
+	struct arena memory;
+};
+
+struct clear_place { /* TLS itself failed there under `may`: clear text until then */
+	struct address address;
+	uint64_t until;
 };
 
 enum plan_state { PLAN_NONE = 1, PLAN_ASKING, PLAN_READY, PLAN_FAILED };
@@ -81,12 +109,16 @@ struct target {
 	uint64_t plan_until;
 	struct candidate candidates[ROUTE_ADDRESSES_MAX];
 	size_t candidate_count;
-	struct question *questions; /* open ones to `resolve` */
+	struct question *questions; /* open ones to `resolve`, and one to `policy` */
+	struct facts *facts;       /* of the present plan; NULL: PLAN_NONE, PLAN_FAILED */
+	struct clear_place clear[SEND_CLEAR_MAX];
+	uint16_t refused;          /* REQUIRETLS: some host cannot have it, for good: 10 or 30 (of 5.7.x) */
+	bool waits;                /* and some host could not be asked now */
 	struct route_host hosts[ROUTE_HOSTS_MAX];
 	size_t host_count;
 	uint32_t ttl;              /* seconds: the least of what the DNS said for this plan */
 	struct wire_result failure; /* PLAN_FAILED: what every recipient gets */
-	char failure_text[256];
+	char failure_text[SEND_WORDS];
 	struct send_delivery *waiting, **waiting_end;
 	struct link *links;
 	unsigned waiting_n, opening_n, idle_n; /* deliveries; links that dial or open, that are idle */
@@ -97,11 +129,12 @@ struct target {
 struct question {
 	struct question *next;
 	uint64_t stream;
-	enum wire_resolve_kind kind;
-	size_t host;               /* ADDRESS: index into hosts */
+	enum wire_resolve_kind kind; /* 0: the policy of MTA-STS */
+	size_t host, base;         /* index into hosts; TLSA: into its sets */
 	struct address found[8];
 	size_t found_count;
 	bool answered, temporary;
+	uint64_t since;            /* of the policy's: when it was asked */
 };
 
 struct send_delivery {
@@ -117,6 +150,7 @@ struct send_delivery {
 	struct buf body;              /* came and not yet sent */
 	uint64_t consumed;            /* octets given to the client */
 	bool last;                    /* all of the body has come */
+	bool requiretls;              /* the mail's wish; message.requiretls is what this hop is told */
 	bool again;                   /* was put back once: a reused connection had died */
 	bool answered_any;            /* some reply to this message was had */
 	struct arena texts;           /* the remote's words */
@@ -142,7 +176,12 @@ struct link {
 	uint32_t messages;
 	struct send_delivery *delivery;
 	struct auth *auth;
-	char tls[160];     /* in words, for OUTCOME and the log */
+	char tls[320];     /* in words, for OUTCOME and the log */
+	enum route_level owed, reached;
+	enum route_rpt_policy policy;
+	char why[ROUTE_TLS_WORDS];
+	bool tls_missing;  /* it ended because the TLS that is owed cannot be had */
+	bool told;         /* to TLS-RPT: once a session */
 	char why_clear[96];
 	uint64_t started;
 };
@@ -174,8 +213,26 @@ void send_own_read(struct send_room *); /* before the walls */
 bool send_own_has(const struct send_room *, const struct sockaddr *);
 void send_plan_start(struct target *);
 void send_plan_answer(struct sender *, const struct wire_RESOLVED *);
+void send_plan_sts(struct sender *, const struct wire_STS_POLICY *);
 void send_plan_lost(struct sender *); /* `resolve` has gone: open questions are temporary failures */
+void send_plan_policy_came(struct sender *); /* `policy` is there (again): what waits for it is asked */
+void send_plan_overdue(struct sender *);
 void send_plan_forget(struct target *);
+
+/* facts.c */
+struct facts *send_facts_new(const struct target *); /* NULL: memory */
+void send_facts_free(struct facts *);
+void send_facts_mx(struct facts *, const struct wire_RESOLVED *);
+void send_facts_address(struct facts *, size_t host, const struct wire_RESOLVED *);
+void send_facts_alias(struct facts *, size_t host, const struct wire_RESOLVED *);
+void send_facts_tlsa(struct facts *, size_t host, size_t base, const struct wire_RESOLVED *);
+bool send_facts_sts(struct facts *, const struct wire_STS_POLICY *); /* false: memory, or it is none */
+bool send_facts_want_sts(const struct facts *);
+void send_facts_judge(struct facts *, size_t hosts);
+void send_facts_check(const struct fact_host *, struct tls_peer_check *); /* borrows */
+enum route_tls_event send_facts_event(const struct tls_facts *); /* of a handshake that failed */
+/* Tells `policy` how a session's TLS ended; nothing where the destination is no domain. */
+void send_facts_tell(struct target *, const struct fact_host *, enum route_rpt_result, struct view address, struct view local, struct view reason);
 
 /* link.c */
 bool send_link_open(struct target *, size_t candidate); /* false: memory, and what waited is deferred */
@@ -189,7 +246,7 @@ void send_link_leave(struct link *); /* an idle one says QUIT */
 struct send_delivery *send_delivery_new(struct sender *, const struct wire_DELIVER *);
 void send_delivery_decide(struct send_delivery *, uint32_t rcpt, enum wire_result_kind, const struct psmtp_reply *, struct view remote, bool local);
 void send_delivery_decide_rest(struct send_delivery *, const struct wire_result *, struct view remote);
-void send_delivery_finish(struct send_delivery *, bool host_failed, bool maybe, bool dsn, struct view tls);
+void send_delivery_finish(struct send_delivery *, bool host_failed, bool maybe, bool dsn, const struct link *); /* link NULL: none was made */
 struct send_delivery *send_delivery_find(struct sender *, uint64_t stream);
 void send_delivery_drop(struct send_delivery *); /* without an outcome */
 

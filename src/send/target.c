@@ -111,7 +111,7 @@ void send_target_fail_waiting(struct target *t, const struct wire_result *result
 
 	while ((d = send_target_pop(t)) != NULL) {
 		send_delivery_decide_rest(d, result, VIEW(""));
-		send_delivery_finish(d, host_failed, false, false, VIEW(""));
+		send_delivery_finish(d, host_failed, false, false, NULL);
 	}
 }
 

@@ -160,7 +160,7 @@ uint64_t server_facts(const struct psmtp_server *s, const struct server_input *i
 	bool body = s->phase == PHASE_DATA || s->phase == PHASE_CHUNK;
 
 	return policy_facts(o) | hello_facts(s) | transaction_facts(s) | c->faults |
-	       BIT(e->tls, TLS) | BIT(o->tls == PSMTP_TLS_REQUIRED && !e->tls, OWED) |
+	       BIT(e->tls, TLS) | BIT(e->tls && o->requiretls, MEANT) | BIT(o->tls == PSMTP_TLS_REQUIRED && !e->tls, OWED) |
 	       BIT(o->auth.n && (e->tls || o->auth_in_clear), SAFE) | BIT(e->identity, IDENTITY) |
 	       BIT(o->mail_limit && s->mails >= o->mail_limit, SPENT) | BIT(body && tx->body.over, OVER) |
 	       BIT(buf_len(&e->in) == c->line, QUIET) |

@@ -96,7 +96,8 @@ enum wire_control_command { WIRE_CONTROL_STATUS = 1, WIRE_CONTROL_RELOAD, WIRE_C
 /* Flags of BODY_SUBMIT and DELIVER. */
 enum wire_message_flag {
 	WIRE_HAS_8BIT = 1, WIRE_HAS_UTF8 = 2, WIRE_BINARY = 4, WIRE_REQUIRETLS = 8,
-	WIRE_SMTPUTF8 = 16 /* MAIL said SMTPUTF8 */
+	WIRE_SMTPUTF8 = 16, /* MAIL said SMTPUTF8 */
+	WIRE_RELAXED = 32 /* the header says TLS-Required: No (RFC 8689 5) */
 };
 
 struct wire_rcpt { struct view address, orcpt_type, orcpt; uint8_t notify; };

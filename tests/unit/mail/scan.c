@@ -64,6 +64,28 @@ static void finds_fields(void **state)
 	check(VIEW("Date: x\r\n"), MAIL_FIELD_DATE, 0, 9, 9);
 }
 
+/* RFC 8689 5: the header field has one value; folded it is the same, and in the body it is none. */
+static void tls_required(void **state)
+{
+	static const struct { const char *text; bool no; } cases[] = {
+		{ "TLS-Required: No\r\n\r\nx", true }, { "tls-required:no\r\n\r\n", true }, { "TLS-Required \t: \tNO \r\n\r\n", true },
+		{ "TLS-Required:\r\n No\r\n\r\n", true }, { "TLS-Required: N\r\n o\r\n\r\n", true }, { "A: b\r\nTLS-Required: No", true },
+		{ "TLS-Required: Yes\r\n\r\n", false }, { "TLS-Required: \r\n\r\n", false }, { "TLS-Required: Not\r\n\r\n", false },
+		{ "TLS-Required: No really\r\n\r\n", false }, { "TLS-Required: Yes\r\nTLS-Required: No\r\n\r\n", true },
+		{ "X-TLS-Required: No\r\n\r\n", false }, { "TLS-Requiredx: No\r\n\r\n", false }, { "A: b\r\n\r\nTLS-Required: No\r\n", false },
+		{ "A:\r\n TLS-Required: No\r\n\r\n", false }, { "TLS-Required: \r\nSubject: No\r\n\r\n", false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+		for (size_t piece = 1; piece <= strlen(cases[i].text) + 1; piece++) {
+			struct mail_scan s = scan_in_pieces(view_cstr(cases[i].text), piece);
+
+			if (!(s.fields & MAIL_FIELD_TLS_NO) == cases[i].no)
+				fail_msg("%s in pieces of %zu", cases[i].text, piece);
+		}
+}
+
 static void body_without_empty_line(void **state)
 {
 	(void)state;
@@ -78,6 +100,7 @@ int main(void)
 		cmocka_unit_test(nothing),
 		cmocka_unit_test(counts_received),
 		cmocka_unit_test(finds_fields),
+		cmocka_unit_test(tls_required),
 		cmocka_unit_test(body_without_empty_line),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -289,12 +289,48 @@ static void reads_back(void **state)
 	assert_int_equal(route_dest_role(VIEW("lmtp:/x")), ROUTE_BY_SEND);
 }
 
+/* What the mail itself asks of TLS stands at the end, is read back, and is raised with the rest. */
+static void marks(void **state)
+{
+	static const struct { const char *text, *marked; bool require, relaxed; } cases[] = {
+		{ "mx:a.test", "mx:a.test", false, false }, { "mx:a.test", "mx:a.test;require", true, false }, { "mx:a.test", "mx:a.test;relaxed", false, true },
+		{ "mx:a.test;tls=verify", "mx:a.test;tls=verify;require", true, true }, { "smtp:h:25", "smtp:h:25;relaxed", false, true },
+		{ "lmtp:h:24", "lmtp:h:24;require", true, false }, { "lmtp:/run/x", "lmtp:/run/x", true, false },
+		{ "maildir:a.test", "maildir:a.test", true, true }, { "discard", "discard", true, false }, { "unroutable", "unroutable", true, false },
+	};
+	struct route_dest d;
+	struct buf b, tiny;
+
+	(void)state;
+	buf_init(&b, &alloc_libc, 4096);
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		buf_clear(&b);
+		buf_add(&b, view_cstr(cases[i].text));
+		assert_true(route_dest_mark(&b, cases[i].require, cases[i].relaxed));
+		assert_true(view_eq(buf_view(&b), view_cstr(cases[i].marked)));
+		assert_int_equal(route_dest_parse(buf_view(&b), &d), 0);
+		assert_int_equal(d.require, strstr(cases[i].marked, "require") != NULL);
+		assert_int_equal(d.relaxed, strstr(cases[i].marked, "relaxed") != NULL);
+	}
+	buf_clear(&b);
+	buf_add(&b, VIEW("mx:a.test;require"));
+	assert_true(route_dest_raise(&b, VIEW("mx:a.test;tls=encrypt;require")));
+	assert_true(view_eq(buf_view(&b), VIEW("mx:a.test;tls=encrypt;require")));
+	assert_int_equal(route_dest_parse(VIEW("mx:a.test;required"), &d), -1);
+	assert_int_equal(route_dest_parse(VIEW("mx:a.test;require="), &d), -1);
+	buf_init(&tiny, &alloc_libc, 1);
+	assert_true(!buf_add(&tiny, VIEW("mx:a.test")) || !route_dest_mark(&tiny, true, false));
+	buf_free(&tiny);
+	buf_free(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(malformed),  cmocka_unit_test(hostile_addresses), cmocka_unit_test(hops),
 		cmocka_unit_test(postmaster), cmocka_unit_test(reads_back),
 		cmocka_unit_test(no_room),    cmocka_unit_test(raises),            cmocka_unit_test(more_hops),
+		cmocka_unit_test(marks),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -8,7 +8,7 @@
  *   # words              a remark
  *   [tls starttls]       before the first C: line: listener policy.  Also [lmtp] [auth PLAIN LOGIN]
  *                        [auth-in-clear] [size 100] [rcpts 2] [mails 1] [errors 3]
- *                        [binarymime] [no-chunking] [no-smtputf8] [no-dsn] [normalise]
+ *                        [binarymime] [requiretls] [no-chunking] [no-smtputf8] [no-dsn] [normalise]
  *                        [switch discard] [switch ehlo-optional]
  *   C: text              the client says text and CR LF;  C- text: without CR LF.  \r \n \t \0 \\ \xHH stand for octets
  *   S: text              the server says this line;  at the end of a line ... stands for anything
@@ -174,6 +174,8 @@ static bool parse_policy(struct dialog *d, const char *text)
 		return o->idle_limit = (uint32_t)strtoul(rest, NULL, 10), true;
 	if (strcmp(text, "binarymime") == 0)
 		return o->binarymime = true;
+	if (strcmp(text, "requiretls") == 0)
+		return o->requiretls = true;
 	if (strcmp(text, "no-chunking") == 0)
 		return o->no_chunking = true;
 	if (strcmp(text, "no-smtputf8") == 0)
@@ -268,11 +270,10 @@ static void note_rows(const struct psmtp_server *s, unsigned *from)
 		row_reached[s->trace[*from % SERVER_TRACE_MAX].row] = true;
 }
 
-/* What no peer can bring about alone is left to the closure test: want of memory, floods, and the guard that is false. */
+/* What no peer can bring about alone is left to the closure test: want of memory, floods. */
 static bool excused(const struct server_row *row)
 {
-	return row->event == EVENT_NO_MEMORY || row->event == EVENT_OVERRUN ||
-	       (row->want & (SERVER_FACT(NOMEM) | SERVER_FACT(MEANT)));
+	return row->event == EVENT_NO_MEMORY || row->event == EVENT_OVERRUN || (row->want & SERVER_FACT(NOMEM));
 }
 
 static unsigned rows_missed(void)
