@@ -55,6 +55,40 @@ static bool put_super(const json_t *super, unsigned width)
 	return true;
 }
 
+static void put_certificates(const json_t *list)
+{
+	const json_t *c;
+	char left[SCREEN_UNIT];
+	size_t i;
+
+	json_array_foreach(list, i, c)
+	{
+		int64_t ms = json_number(c, "expires") * 1000 - screen_now();
+
+		printf("certificate %s: %s%s%s\n", json_text(c, "title"), !json_number(c, "expires") ? "cannot be read" : ms < 0 ? "HAS ENDED" : "ends in ",
+		       json_number(c, "expires") && ms >= 0 ? screen_span(ms, left) : "",
+		       json_is_true(json_object_get(c, "works")) ? "" : "; CANNOT BE USED with its key");
+	}
+}
+
+/* What only super knows, as a gauge; without super the counters are printed all the same. */
+static void put_gauges(const json_t *answer)
+{
+	const json_t *list = json_object_get(json_object_get(answer, "super"), "certificates"), *c;
+	size_t i;
+
+	if (json_array_size(list))
+		printf("# HELP postrider_certificate_expires_seconds When a certificate ends, in seconds since 1970\n"
+		       "# TYPE postrider_certificate_expires_seconds gauge\n");
+	json_array_foreach(list, i, c)
+	{
+		printf("postrider_certificate_expires_seconds{title=\"");
+		for (const char *p = json_text(c, "title"); *p; p++)
+			printf(*p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
+		printf("\"} %" PRId64 "\n", json_number(c, "expires"));
+	}
+}
+
 static void put_spool(const json_t *s)
 {
 	char live[SCREEN_UNIT], total[SCREEN_UNIT], age[SCREEN_UNIT], full[32];
@@ -109,6 +143,7 @@ static int put_status(const json_t *answer)
 	unsigned width = screen_width();
 	bool whole = put_super(json_object_get(answer, "super"), width);
 
+	put_certificates(json_object_get(json_object_get(answer, "super"), "certificates"));
 	put_spool(json_object_get(answer, "spool"));
 	put_counters(json_object_get(answer, "counters"));
 	put_destinations(json_object_get(answer, "destinations"), width);
@@ -148,9 +183,13 @@ int cmd_status(int argc, char **argv)
 		return status;
 	status = control_client_ask(&c, json_pack("{s:s}", "cmd", prometheus ? "prometheus" : "status"), NULL, NULL,
 				    &answer);
-	if (status == 0 && prometheus)
+	if (status == 0 && prometheus) {
 		fputs(json_text(answer, "text"), stdout);
-	else if (status == 0)
+		json_decref(answer);
+		answer = NULL;
+		if (control_client_ask(&c, json_pack("{s:s}", "cmd", "status"), NULL, NULL, &answer) == 0)
+			put_gauges(answer);
+	} else if (status == 0)
 		status = json ? put_json(answer) : put_status(answer);
 	json_decref(answer);
 	control_client_close(&c);

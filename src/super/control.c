@@ -33,8 +33,8 @@ static json_t *status(struct super *s)
 		                                       "generation", (int)c->generation, "state", state_name(c->state), "restarts",
 		                                       (int)c->restarts, "sandboxed", (int)c->sandboxed, "uptime_ms",
 		                                       (json_int_t)(loop_now(s->loop) - c->started), "notice", notice_of(c)));
-	return json_pack("{s:b, s:I, s:i, s:I, s:o}", "ok", 1, "pid", (json_int_t)getpid(), "generation", (int)s->generation, "uptime_ms",
-	                 (json_int_t)(loop_now(s->loop) - s->born), "roles", roles);
+	return json_pack("{s:b, s:I, s:i, s:I, s:o, s:o}", "ok", 1, "pid", (json_int_t)getpid(), "generation", (int)s->generation, "uptime_ms",
+	                 (json_int_t)(loop_now(s->loop) - s->born), "roles", roles, "certificates", certificates_json(s));
 }
 
 void control_answer(struct super *s, struct child *from, struct view payload)

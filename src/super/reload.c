@@ -102,23 +102,13 @@ static int try_files(struct super *s, const struct conf *conf, struct error *e)
 	return 0;
 }
 
-void reload_begin(struct super *s, struct error *out)
+/* Takes fresh over, or frees it. */
+static void reload_to(struct super *s, struct conf *fresh, struct error *out)
 {
 	struct error e = { 0 };
-	struct conf *fresh = NULL;
-	char words[64];
 	bool new_local;
 
-	if (s->phase != SUPER_SERVING)
-		return;
-	snprintf(words, sizeof words, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)env_mono_ms(s->env) * 1000);
-	notify_service(words);
-	if (s->reloading) {
-		error_set(&e, ERROR_AGAIN, "a reload is under way");
-		fail(s, out, &e);
-		return;
-	}
-	if (conf_load(&fresh, s->path, &e) == -1 || check_fixed(s->conf, fresh, &e) == -1 || try_files(s, fresh, &e) == -1 ||
+	if (check_fixed(s->conf, fresh, &e) == -1 || try_files(s, fresh, &e) == -1 || certificates_try(s, fresh, &e) == -1 ||
 	    listen_bind_all(s, fresh, &e) == -1) {
 		conf_free(fresh);
 		listen_close_unwanted(s);
@@ -129,6 +119,7 @@ void reload_begin(struct super *s, struct error *out)
 	conf_free(s->conf);
 	s->conf = fresh;
 	s->generation++;
+	certificates_taken(s);
 	if (tell_kept(s, &e) == -1)
 		EMIT(s->events, FAULT, F_STR("where", "reload"), F_STR("reason", e.text));
 	if (new_local)
@@ -136,6 +127,56 @@ void reload_begin(struct super *s, struct error *out)
 	for (size_t i = 0; i < sizeof renewed / sizeof *renewed; i++)
 		start_new(s, renewed[i]);
 	s->reloading = true;
+}
+
+static bool may_begin(struct super *s, struct error *out)
+{
+	struct error e = { 0 };
+	char words[64];
+
+	if (s->phase != SUPER_SERVING)
+		return false;
+	snprintf(words, sizeof words, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)env_mono_ms(s->env) * 1000);
+	notify_service(words);
+	if (!s->reloading)
+		return true;
+	error_set(&e, ERROR_AGAIN, "a reload is under way");
+	fail(s, out, &e);
+	return false;
+}
+
+void reload_begin(struct super *s, struct error *out)
+{
+	struct error e = { 0 };
+	struct conf *fresh = NULL;
+
+	if (!may_begin(s, out))
+		return;
+	if (conf_load(&fresh, s->path, &e) == 0)
+		reload_to(s, fresh, out);
+	else
+		fail(s, out, &e);
+}
+
+void reload_certificates(struct super *s)
+{
+	struct error e = { 0 };
+	struct handoff *h = NULL;
+	struct conf *same = NULL;
+	struct view path;
+	int r;
+
+	if (!may_begin(s, NULL))
+		return;
+	/* the text that is in force: the file may be half edited, and the certificates should not wait for that */
+	r = handoff_read(&h, s->conf, s->path, role_name(ROLE_SUPER), &e);
+	path = r == 0 ? handoff_get(h, "config_path", "") : VIEW("");
+	r = r == 0 && path.p ? conf_parse(&same, handoff_get(h, "config", ""), path.p, &e) : -1; /* blobs are terminated */
+	handoff_free(h);
+	if (r == 0)
+		reload_to(s, same, NULL);
+	else
+		fail(s, NULL, &e);
 }
 
 static bool new_ones_run(struct super *s)

@@ -500,6 +500,7 @@ static void clean_up(struct super *s)
 		loop_signal_stop(signals[i]); /* also those that were never started */
 	if (s->stop_timer.loop)
 		loop_timer_stop(&s->stop_timer);
+	certificates_stop(s);
 	loop_later_cancel(s->loop, &s->settle);
 	loop_free(s->loop);
 	events_free(s->events);
@@ -535,6 +536,8 @@ int super_run(const char *path)
 	status = prepare(&s, &e);
 	if (status == 0 && start_all(&s, &e) == -1)
 		status = SUPER_EXIT_OSERR;
+	if (status == 0 && certificates_start(&s) == -1)
+		status = error_set(&e, ERROR_AGAIN, "no memory") ? SUPER_EXIT_OSERR : 0;
 	if (status != 0)
 		fprintf(stderr, "postrider: %s\n", e.text);
 	else {

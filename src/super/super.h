@@ -10,6 +10,7 @@
  *   reload.c   a new generation of receive, send, resolve; stop.c the orderly end
  *   child.c    the other side of spawn: what runs in the child; confine*.c its walls
  *   single.c   all roles in one process
+ *   certificates.c  files of certificates: a changed pair is a reload, a broken one is refused, an end that nears is told
  */
 #ifndef SUPER_SUPER_H
 #define SUPER_SUPER_H
@@ -85,6 +86,13 @@ struct bound {                     /* one listening socket */
 	bool wanted;
 };
 
+/* Files of certificates are looked at so often; a change counts when it is as old as that, so that chain and key, which are put in
+ * place one after the other, are read as a pair. */
+#define SUPER_CERTIFICATES_MS 3000u
+#define SUPER_EXPIRY_DAYS 14 /* from then on the end of a certificate is told each day: what renews it has failed more than once */
+
+struct certificate;                /* certificates.c */
+
 enum super_phase { SUPER_STARTING = 1, SUPER_SERVING, SUPER_STOPPING };
 
 struct super {
@@ -106,6 +114,8 @@ struct super {
 	uint64_t born;
 	struct loop_signal on_hup, on_term, on_int, on_child, on_usr1;
 	struct loop_timer stop_timer;
+	struct certificate *certificates; /* one for each of conf */
+	struct loop_timer certificate_timer;
 	struct loop_later settle;  /* after a child's death or start: what is next? */
 };
 
@@ -139,8 +149,17 @@ int listen_control(struct super *, struct error *);
 /* reload.c, stop.c */
 void reload_begin(struct super *, struct error *);
 void reload_step(struct super *);
+void reload_certificates(struct super *); /* the same configuration, its files read anew */
 void stop_begin(struct super *);
 void stop_step(struct super *);
+
+/* certificates.c */
+int certificates_start(struct super *);
+void certificates_stop(struct super *);
+/* -1: a pair that worked until now does no more.  All pairs of conf are looked at. */
+int certificates_try(struct super *, const struct conf *, struct error *);
+void certificates_taken(struct super *); /* s->conf is new, and its files have been read */
+struct json_t *certificates_json(struct super *);
 
 /* control.c */
 void control_answer(struct super *, struct child *from, struct view payload);

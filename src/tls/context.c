@@ -93,7 +93,7 @@ int ossl_common(SSL_CTX *s, const char *ciphers)
 /* ---- PEM ---- */
 
 /* An encrypted PEM block asks for a password: there is nobody to ask. */
-static int no_password(char *buf, int size, int rwflag, void *arg)
+int ossl_no_password(char *buf, int size, int rwflag, void *arg)
 {
 	(void)buf;
 	(void)size;
@@ -106,7 +106,7 @@ X509 *ossl_next_certificate(OSSL_LIB_CTX *lib, BIO *pem)
 {
 	X509 *x = X509_new_ex(lib, NULL);
 
-	if (x && !PEM_read_bio_X509(pem, &x, no_password, NULL)) {
+	if (x && !PEM_read_bio_X509(pem, &x, ossl_no_password, NULL)) {
 		X509_free(x);
 		return NULL;
 	}

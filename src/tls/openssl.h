@@ -83,6 +83,7 @@ struct ossl_context *ossl_context_new(bool server);
 void ossl_context_free(struct tls_context *);
 int ossl_complain(struct error *, enum error_class, const char *what); /* with OpenSSL's words */
 int ossl_common(SSL_CTX *, const char *ciphers);
+int ossl_no_password(char *, int, int, void *);
 X509 *ossl_next_certificate(OSSL_LIB_CTX *, BIO *pem); /* lib NULL: the default */
 bool ossl_at_end(void); /* reading stopped because there was no further block, not because of a broken one */
 /* server.c */

@@ -131,6 +131,31 @@ int64_t tls_chain_expires(struct view chain)
 	return at;
 }
 
+int tls_pair_check(struct view chain, struct view key, struct error *e)
+{
+	BIO *cert_pem = chain.n && chain.n <= INT_MAX ? BIO_new_mem_buf(chain.p, (int)chain.n) : NULL;
+	BIO *key_pem = key.n && key.n <= INT_MAX ? BIO_new_mem_buf(key.p, (int)key.n) : NULL;
+	X509 *x = cert_pem ? ossl_next_certificate(NULL, cert_pem) : NULL;
+	EVP_PKEY *k = key_pem ? PEM_read_bio_PrivateKey(key_pem, NULL, ossl_no_password, NULL) : NULL;
+	int r = 0;
+
+	ERR_clear_error();
+	if (!x)
+		r = error_set(e, ERROR_INPUT, "the chain is missing or holds no certificate");
+	else if (!k)
+		r = error_set(e, ERROR_INPUT, "the key is missing, or cannot be read without a password");
+	else if (X509_check_private_key(x, k) != 1)
+		r = error_set(e, ERROR_INPUT, "the private key does not belong to the certificate");
+	else
+		r = check_kind(k, e);
+	EVP_PKEY_free(k);
+	X509_free(x);
+	BIO_free(key_pem);
+	BIO_free(cert_pem);
+	ERR_clear_error();
+	return r;
+}
+
 /* ---- contexts ---- */
 
 static bool set_clients(const struct ossl_context *c, SSL_CTX *s)

@@ -82,6 +82,8 @@ int tls_server_check(struct tls_context *, unsigned nth, struct error *);
 bool tls_server_works(const struct tls_context *); /* false: all are broken.  Offer no TLS */
 /* Seconds since the epoch when a PEM chain's first certificate ends; 0: it holds none. */
 int64_t tls_chain_expires(struct view chain);
+/* Whether a private key (PEM, without password) belongs to the chain's first certificate: -1 and why not.  For who has both. */
+int tls_pair_check(struct view chain, struct view key, struct error *);
 
 /* For any number of sessions, each with a check of its own.  trust: PEM; empty: nobody is trusted, CHAIN_AND_NAME is impossible. */
 struct tls_context *tls_client_new(struct view trust_pem, struct error *);

@@ -1,13 +1,17 @@
 """Certificates of a running daemon: which is shown to whom, session tickets, clients' certificates, what a handshake may look like."""
 import pathlib
 import re
+import signal
 import socket
 import ssl
 import subprocess
+import time
 
 import pytest
 
-from conftest import make_certificate, own, run, wait_for
+from conftest import make_certificate, own, wait_for
+from loader import Pair, count_lines
+from test_super import served_certificate
 
 CONFIG = '''
 hostname = "mx.sink.test"
@@ -140,11 +144,11 @@ def test_the_name_asked_for_chooses_and_ecdsa_goes_first(serve, pki):
         assert shown(pki, p.port, name, **kw) == want, (name, kw)
 
 
-def test_a_broken_certificate_leaves_the_others(serve, pki):
-    p = serve()
+def test_a_broken_certificate_leaves_the_others(postrider, pki):
+    p = postrider(start=False, config=CONFIG, settings="")
+    place(p, pki)
     (p.dir / "ec.key").write_bytes(pathlib.Path(pki["stranger"].key).read_bytes())
-    p.ctl("reload")
-    p.wait_event("reloaded")
+    p.start()
     p.wait_event("certificate_broken", title="ec", listener="mx")
     assert not p.events("certificate_broken", title="rsa")
     wait_for(lambda: shown(pki, p.port, "mx.sink.test") == "rsa", 5, "the other certificate", step=0.1)
@@ -240,3 +244,95 @@ def test_unasked_clients_show_nothing(serve, pki):
     s.say("EHLO c.test")
     s.say("QUIT")
     assert p.wait_event("session_end")[0]["client_certificate"] == "no certificate"
+
+
+# ---- renewal ----
+
+
+def put(p, certificate, parts=("chain", "key")):
+    """As certbot does: a new file renamed over the old one."""
+    for part in parts:
+        fresh = p.dir / "fresh.tmp"
+        fresh.write_bytes(pathlib.Path(getattr(certificate, part)).read_bytes())
+        if p.user:
+            own(fresh, p.user)
+        fresh.rename(p.dir / f"{part}.pem")
+
+
+def is_shown(p, certificate):
+    return served_certificate(p.port) == pathlib.Path(certificate.chain).read_text().strip()
+
+
+@pytest.mark.parametrize("first", ["chain", "key"])
+def test_renewed_files_are_taken_into_service_without_a_signal(postrider, talk, folder, certificate, first):
+    """Chain and key come a while apart; a session that was there goes on, and what the configuration file says meanwhile counts for nothing."""
+    p = postrider()
+    old = talk(p.port)
+    assert old.say("EHLO c.test").startswith("250")
+    fresh = make_certificate(folder / "certs", f"renewed-{first}.test")
+    p.config_path.write_text("half an ed")
+    put(p, fresh, [first])
+    time.sleep(1)
+    put(p, fresh, ["key" if first == "chain" else "chain"])
+    p.wait_event("certificate_changed", 20, title="default")
+    p.wait_event("reloaded", 20)
+    wait_for(lambda: is_shown(p, fresh), 5, "the new certificate", step=0.1)
+    assert not p.events("certificate_refused")
+    old.starttls()
+    assert old.say("EHLO c.test").startswith("250")
+    p.write_config(p.CONFIG)
+
+
+def test_a_broken_new_pair_is_refused_and_the_old_one_kept(postrider, folder, certificate):
+    p = postrider()
+    fresh, wrong = make_certificate(folder / "certs", "fresh.test"), make_certificate(folder / "certs", "wrong.test")
+    put(p, fresh, ["chain"])
+    put(p, wrong, ["key"])
+    assert "does not belong" in p.wait_event("certificate_refused", 20, title="default")[0]["reason"]
+    assert is_shown(p, certificate)
+    p.process.send_signal(signal.SIGHUP)
+    assert "does not belong" in p.wait_event("reload_failed")[0]["reason"]
+    assert is_shown(p, certificate) and not p.events("reloaded")
+    (p.dir / "chain.pem").unlink()
+    assert "chain" in p.wait_event("certificate_refused", 20, count=2)[1]["reason"]
+    assert is_shown(p, certificate)
+    put(p, fresh)
+    wait_for(lambda: is_shown(p, fresh), 20, "the right pair", step=0.2)
+
+
+def test_renewals_under_load_lose_no_session_and_no_message(postrider, folder, certificate, tmp_path):
+    books = Pair(tmp_path, certificate=certificate)
+    try:
+        p = postrider(extra=f'domain "relay.test" {{ deliver = "smtp://127.0.0.1:{books.port}" tls = may }}', relay_from='"192.0.2.0/24"')
+        load = books.send(p.port, "--forever", "--tls-senders", 25, senders=50)
+        wait_for(lambda: count_lines(books.sent) > 200, 20, "load")
+        for n in range(3):
+            fresh = make_certificate(folder / "certs", f"load-{n}.test")
+            put(p, fresh)
+            wait_for(lambda: len(p.events("reloaded")) > n, 30, "a reload")
+            wait_for(lambda: is_shown(p, fresh), 10, "the new certificate", step=0.2)
+            before = count_lines(books.sent)
+            wait_for(lambda: count_lines(books.sent) > before + 100, 20, "load that goes on")
+        said = books.finish(load, 30, stop=True)
+        assert said["broken"] == "0", said
+        wait_for(lambda: not books.compare()[0], 30, "all messages", step=0.2)
+        assert not any(books.compare())
+        assert not p.events("role_exited") and not p.events("certificate_refused")
+    finally:
+        books.close()
+
+
+def test_the_end_of_a_certificate_is_told(postrider, folder):
+    near = make_certificate(folder / "certs", "near.test", days=5)
+    p = postrider(certificate=near)
+    assert p.wait_event("certificate_expires")[0]["days"] in ("4", "5")
+    text = p.ctl("status", "--prometheus").stdout
+    at = int(re.search(r'^postrider_certificate_expires_seconds\{title="default"\} (\d+)$', text, re.M).group(1))
+    assert 4 * 86400 < at - time.time() <= 5 * 86400
+    assert "certificate default: ends in" in p.ctl("status").stdout
+
+
+def test_the_end_of_a_far_certificate_is_not_told(postrider):
+    p = postrider()
+    assert "postrider_certificate_expires_seconds" in p.ctl("status", "--prometheus").stdout
+    assert not p.events("certificate_expires")

@@ -409,6 +409,36 @@ static void a_large_client_hello_comes_in_pieces(void **state)
 	tls_context_free(s);
 }
 
+/* ---- who has both, as super ---- */
+
+static void a_pair_belongs_together_or_is_told(void **state)
+{
+	struct pki p521 = pki_make("P-521", "x", NULL, NULL, false, 10);
+	const struct { struct view chain, key; const char *words; } bad[] = {
+		{ VIEW(""), view_cstr(ec_a.key_pem), "chain" },
+		{ VIEW("junk"), view_cstr(ec_a.key_pem), "chain" },
+		{ view_cstr(ec_a.cert_pem), VIEW(""), "key is missing" },
+		{ view_cstr(ec_a.cert_pem), { NULL, 0 }, "key is missing" },
+		{ view_cstr(ec_a.cert_pem), view_cstr(ec_b.key_pem), "does not belong" },
+		{ view_cstr(ec_a.cert_pem), view_cstr(ec_a.cert_pem), "key is missing" },
+		{ view_cstr(rsa_a.cert_pem), view_cstr(ec_a.key_pem), "does not belong" },
+		{ view_cstr(p521.cert_pem), view_cstr(p521.key_pem), "curve" },
+	};
+	struct error e;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+		assert_int_equal(tls_pair_check(bad[i].chain, bad[i].key, &e), -1);
+		if (!strstr(e.text, bad[i].words))
+			fail_msg("%zu: %s", i, e.text);
+	}
+	assert_int_equal(tls_pair_check(view_cstr(ec_a.cert_pem), view_cstr(ec_a.key_pem), &e), 0);
+	assert_int_equal(tls_pair_check(view_cstr(rsa_a.cert_pem), view_cstr(rsa_a.key_pem), &e), 0);
+	assert_true(tls_chain_expires(view_cstr(ec_a.cert_pem)) > 0);
+	assert_int_equal(tls_chain_expires(VIEW("junk")), 0);
+	pki_free(&p521);
+}
+
 static int make(void **state)
 {
 	(void)state;
@@ -442,6 +472,7 @@ int main(void)
 		cmocka_unit_test(renegotiation_is_refused),
 		cmocka_unit_test(compression_is_never_chosen),
 		cmocka_unit_test(a_large_client_hello_comes_in_pieces),
+		cmocka_unit_test(a_pair_belongs_together_or_is_told),
 	};
 
 	return cmocka_run_group_tests(tests, make, unmake);
