@@ -365,6 +365,29 @@ static int check_relay(const struct check *k)
 	return 0;
 }
 
+/* Names that everybody may read: addresses of a mailbox, and who we are. */
+static int check_tls_report(const struct check *k)
+{
+	struct conf_tls_report_set *r = &k->c->tls_report;
+	const char *hostname = k->c->global.hostname;
+	const struct { const char *text; unsigned row; } addresses[] = { { r->from, CONF_ROW_TLS_REPORT_from }, { r->contact, CONF_ROW_TLS_REPORT_contact } };
+	char *from;
+	for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++)
+		if (addresses[i].text[0] && !address_like(addresses[i].text))
+			return conf_refuse(SPOT(k, 0, addresses[i].row), "\"%.100s\" is no address; write one like tlsrpt@example.org", addresses[i].text);
+	if (!r->from[0]) {
+		from = take(k, strlen(hostname) + sizeof "tlsrpt@");
+		if (!from)
+			return -1;
+		memcpy(from, "tlsrpt@", sizeof "tlsrpt@" - 1);
+		memcpy(from + sizeof "tlsrpt@" - 1, hostname, strlen(hostname) + 1);
+		r->from = from;
+	}
+	r->contact = r->contact[0] ? r->contact : r->from;
+	r->organization = r->organization[0] ? r->organization : hostname;
+	return 0;
+}
+
 int conf_check(struct conf *c, const char *path, struct error *e)
 {
 	const struct check k = { c, path, e };
@@ -373,7 +396,7 @@ int conf_check(struct conf *c, const char *path, struct error *e)
 	for (size_t i = 0; i < c->listener_count; i++)
 		if (check_addresses(&k, i) == -1 || check_certificate(&k, i) == -1)
 			return -1;
-	if (check_domains(&k) == -1 || index_domains(&k) == -1 || check_route(&k) == -1)
+	if (check_domains(&k) == -1 || index_domains(&k) == -1 || check_route(&k) == -1 || check_tls_report(&k) == -1)
 		return -1;
 	return check_relay(&k);
 }

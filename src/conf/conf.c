@@ -57,6 +57,8 @@ const void *conf_set(const struct conf *c, enum conf_tag tag, size_t nth)
 		return &c->route;
 	case CONF_TAG_RELAY:
 		return &c->relay;
+	case CONF_TAG_TLS_REPORT:
+		return &c->tls_report;
 	default:
 		return &c->global;
 	}

@@ -69,6 +69,7 @@ struct conf_network { int family; unsigned char bytes[16]; unsigned prefix; };
 #define CONF_PICK_DOMAIN CONF_NO
 #define CONF_PICK_ROUTE CONF_NO
 #define CONF_PICK_RELAY CONF_NO
+#define CONF_PICK_TLS_REPORT CONF_NO
 #undef CONF_PICK_GLOBAL
 #define CONF_PICK_GLOBAL CONF_YES
 struct conf_global_set {
@@ -121,6 +122,15 @@ struct conf_relay_set {
 };
 #undef CONF_PICK_RELAY
 #define CONF_PICK_RELAY CONF_NO
+#define SECTION(TAG, word, titled, many, help)
+#define SETTING(TAG, name, type, fallback, unit, help) CONF_PICK_##TAG(CONF_T_##type, name)
+#undef CONF_PICK_TLS_REPORT
+#define CONF_PICK_TLS_REPORT CONF_YES
+struct conf_tls_report_set {
+#include "spec/config.def"
+};
+#undef CONF_PICK_TLS_REPORT
+#define CONF_PICK_TLS_REPORT CONF_NO
 
 struct conf_certificate { const char *title; unsigned line; struct conf_certificate_set set; };
 struct conf_listener {
@@ -150,6 +160,7 @@ struct conf {
 	struct conf_route_set route;
 	struct conf_hop route_hop; /* default mx, may */
 	struct conf_relay_set relay;
+	struct conf_tls_report_set tls_report; /* its texts are never empty */
 	struct conf_network *networks; /* relay from */
 	size_t network_count;
 	struct conf_address *resolvers; /* global.resolver, port 53 when none was said */

@@ -1,6 +1,7 @@
 /* policy.c - the role `policy`: its channels and its life; see policy.h. */
 #include "policy/dns.h"
 #include "policy/fetch.h"
+#include "policy/report.h"
 #include "policy/store.h"
 #include "policy/sts.h"
 #include "tls/tls.h"
@@ -34,8 +35,7 @@ static bool take_result(struct policy_peer *p, struct view payload)
 {
 	struct wire_TLS_RESULT m;
 
-	(void)p;
-	return wire_read_TLS_RESULT(payload, &m) == 0;
+	return wire_read_TLS_RESULT(payload, &m) == 0 && report_count(p->room, &m);
 }
 
 static void on_frame(void *arg, struct channel *ch, uint32_t type, struct view payload, int fd)
@@ -69,6 +69,10 @@ static void on_channel(struct role *role, enum role_kind kind, uint32_t index, u
 	(void)index;
 	if (kind == ROLE_RESOLVE) {
 		policy_dns_channel(room, generation, ch);
+		return;
+	}
+	if (kind == ROLE_QUEUE) {
+		report_queue_channel(room, generation, ch);
 		return;
 	}
 	if (!p) {
@@ -108,7 +112,7 @@ static int start(struct role *role, struct error *e)
 			return -1;
 	} else if (anew)
 		EMIT(role->events, POLICY_FORGETS, F_STR("reason", "the database was damaged, and is begun anew"));
-	return sts_start(room, e);
+	return sts_start(room, e) == -1 ? -1 : report_start(room, e);
 }
 
 static int reload(struct role *role, const struct conf *conf, const struct handoff *files, struct error *e)
@@ -134,6 +138,7 @@ static void stop(struct role *role)
 	while (room->peers)
 		peer_end(room->peers);
 	sts_stop(room);
+	report_stop(room);
 	policy_dns_stop(room);
 	fetch_room_free(room->fetches);
 	store_close(room->store);

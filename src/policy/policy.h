@@ -6,7 +6,7 @@
  *
  *   policy.c  channels, start and end       sts.c    a question: record, cache, fetch
  *   dns.c     questions to `resolve`        fetch.c  HTTPS by libcurl
- *   store.c   the database
+ *   store.c, store_report.c  the database   report.c, report_text.c  TLS-RPT
  */
 #ifndef POLICY_POLICY_H
 #define POLICY_POLICY_H
@@ -29,6 +29,7 @@ struct policy {
 	struct fetch_room *fetches;
 	struct store *store;
 	struct sts_room *sts;
+	struct report_room *reports;
 };
 
 static inline int64_t policy_now(const struct policy *room) /* s since the epoch */

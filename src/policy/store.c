@@ -14,6 +14,12 @@ static const char schema[] =
 	"CREATE TABLE policy (domain TEXT PRIMARY KEY, id TEXT NOT NULL, mode INTEGER NOT NULL, max_age INTEGER NOT NULL,"
 	" fetched INTEGER NOT NULL, used INTEGER NOT NULL, mx TEXT NOT NULL, text TEXT NOT NULL) WITHOUT ROWID;"
 	"CREATE INDEX policy_used ON policy (used);"
+	"CREATE TABLE result (day INTEGER NOT NULL, domain TEXT NOT NULL, policy_type INTEGER NOT NULL, policy_text TEXT NOT NULL,"
+	" result INTEGER NOT NULL, mx TEXT NOT NULL, address TEXT NOT NULL, local TEXT NOT NULL, reason TEXT NOT NULL, n INTEGER NOT NULL,"
+	" PRIMARY KEY (day, domain, policy_type, policy_text, result, mx, address, local, reason)) WITHOUT ROWID;"
+	"CREATE TABLE report (id INTEGER PRIMARY KEY, day INTEGER NOT NULL, domain TEXT NOT NULL, uri TEXT NOT NULL, name TEXT NOT NULL,"
+	" body BLOB NOT NULL, attempts INTEGER NOT NULL, due INTEGER NOT NULL, made INTEGER NOT NULL);"
+	"CREATE INDEX report_due ON report (due);"
 	"PRAGMA user_version = 1;";
 
 static const char *const sql[STORE_STATEMENTS] = {

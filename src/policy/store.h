@@ -38,4 +38,39 @@ void store_policy_due(struct store *, int64_t now, int64_t fetched, int64_t used
 /* Lets go of what is over, and of what is too many. */
 void store_policy_sweep(struct store *, int64_t now);
 
+/* ---- TLS-RPT ---- */
+
+#define STORE_DETAILS_MAX 500     /* different results kept for one domain and day: 8 MX with 60 reasons.  Behind them only the kind is kept */
+#define STORE_RESULTS_MAX 500000  /* rows of all domains; beyond it new ones are not counted.  Some 200 octets each */
+
+struct store_result {
+	uint8_t policy_type, result; /* enum wire_rpt_policy, wire_rpt_result */
+	struct view policy_text, mx, address, local, reason;
+	uint64_t n;
+};
+
+struct store_report {
+	int64_t id, day, made;
+	unsigned attempts;
+	char domain[256], uri[2048], name[600];
+	struct buf body; /* gzipped */
+};
+
+/* day: since the epoch. */
+bool store_result_add(struct store *, int64_t day, struct view domain, const struct store_result *);
+/* The next day and domain behind these (domain "" and day 0: the first) whose day is over. */
+bool store_result_next(struct store *, int64_t today, int64_t *day, char domain[256]);
+void store_result_each(struct store *, int64_t day, const char *domain, void (*each)(void *arg, const struct store_result *), void *arg);
+bool store_result_drop(struct store *, int64_t day, const char *domain);
+void store_result_forget(struct store *, int64_t before); /* days */
+
+bool store_report_put(struct store *, const struct store_report *, int64_t due);
+bool store_report_due(struct store *, int64_t now, struct store_report *); /* body: of the caller, initialised */
+bool store_report_later(struct store *, int64_t id, int64_t due);
+bool store_report_drop(struct store *, int64_t id);
+
+/* Results come in thousands: they are written together.  Nothing else may be asked between begin and end. */
+bool store_begin(struct store *);
+bool store_end(struct store *);
+
 #endif

@@ -14,6 +14,7 @@ enum store_statement {
 
 struct store {
 	sqlite3 *db;
+	bool full; /* of results */
 	sqlite3_stmt *statement[STORE_STATEMENTS];
 };
 

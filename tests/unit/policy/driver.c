@@ -4,7 +4,7 @@
  *   driver CONF
  *     ask DOMAIN            STS_ASK; the answer is printed when it comes
  *     result JSON           TLS_RESULT with the fields named in it
- *     time SECONDS          the wall clock goes ahead
+ *     time SECONDS          the clocks go ahead
  *     done STATUS           how the queue answers the next mails: the number of a wire_done_status
  *     end                   stops; so does the end of the input
  * What the role submits to the queue is printed as {"mail": text, "sender": ..., "rcpts": [...], "flags": n}.
@@ -33,6 +33,11 @@ static struct {
 static int64_t wall(void *arg)
 {
 	return env_real.wall_ms(arg) + d.offset;
+}
+
+static int64_t mono(void *arg)
+{
+	return env_real.mono_ms(arg) + d.offset;
 }
 
 static void say(json_t *j)
@@ -231,6 +236,7 @@ int main(int argc, char **argv)
 		return 64;
 	}
 	env.wall_ms = wall;
+	env.mono_ms = mono;
 	d.loop = loop_new(&env);
 	buf_init(&d.in, &alloc_libc, 65536);
 	buf_init(&d.mail, &alloc_libc, 8 << 20);

@@ -1,0 +1,240 @@
+"""TLS-RPT (RFC 8460): sessions counted by day, reports made, mailed and posted, tried again and given up.
+
+The role is asked as in test_policy.py; what it brings to the queue is taken apart by Python's own mail and JSON readers, and judged by the
+RFC's section 4.4.
+"""
+import base64
+import datetime
+import email
+import email.policy
+import gzip
+import json
+import re
+import time
+
+import pytest
+
+from conftest import BINARY, run, wait_for
+from test_policy import dns, driver, https, pki, policy, record, text  # noqa: F401 (fixtures)
+
+NO_POLICY, TLSA, STS = 1, 2, 3
+SUCCESS, NO_STARTTLS, MISMATCH, EXPIRED, UNTRUSTED, FETCH_ERROR = 1, 2, 3, 4, 5, 10
+TYPES = {"tlsa", "sts", "no-policy-found"}
+RESULTS = {"starttls-not-supported", "certificate-host-mismatch", "certificate-expired", "certificate-not-trusted", "validation-failure", "tlsa-invalid",
+           "dnssec-invalid", "dane-required", "sts-policy-fetch-error", "sts-policy-invalid", "sts-webpki-invalid"}
+ON = 'tls_report { send = true organization = "Ours" contact = "postmaster@ours.test" }\n'
+
+
+def rua(domain, *uris):
+    return [f'_smtp._tls.{domain}. 0 TXT "v=TLSRPTv1; rua={",".join(uris)}"', f"{domain}. 0 A 127.0.0.1"]
+
+
+def tell(d, result, n=1, type=NO_POLICY, domain="good.test", **more):
+    d.tell("result " + json.dumps(dict(domain=domain, policy_type=type, result=result, count=n, **more)))
+
+
+def next_day(d):
+    d.tell("time 86400")
+
+
+def judged(data):
+    """The JSON of a report, by the rules of RFC 8460 4.4."""
+    report = json.loads(gzip.decompress(data))
+    assert set(report) == {"organization-name", "date-range", "contact-info", "report-id", "policies"}
+    assert set(report["date-range"]) == {"start-datetime", "end-datetime"}
+    begin, end = (datetime.datetime.strptime(report["date-range"][k], "%Y-%m-%dT%H:%M:%SZ") for k in ("start-datetime", "end-datetime"))
+    assert begin.time() == datetime.time() and end - begin == datetime.timedelta(seconds=86399)
+    assert all(isinstance(report[k], str) and report[k] for k in ("organization-name", "contact-info", "report-id"))
+    assert report["policies"]
+    for p in report["policies"]:
+        assert set(p) - {"failure-details"} == {"policy", "summary"}
+        assert {"policy-type", "policy-domain"} <= set(p["policy"]) <= {"policy-type", "policy-domain", "policy-string", "mx-host"}
+        assert p["policy"]["policy-type"] in TYPES
+        assert all(isinstance(s, str) for k in ("policy-string", "mx-host") for s in p["policy"].get(k, []))
+        assert set(p["summary"]) == {"total-successful-session-count", "total-failure-session-count"}
+        details = p.get("failure-details", [])
+        for f in details:
+            assert set(f) <= {"result-type", "sending-mta-ip", "receiving-mx-hostname", "receiving-mx-helo", "receiving-ip", "failed-session-count",
+                              "additional-information", "failure-reason-code"}
+            assert f["result-type"] in RESULTS and isinstance(f["failed-session-count"], int)
+        assert sum(f["failed-session-count"] for f in details) == p["summary"]["total-failure-session-count"]
+    return report
+
+
+def attachment(said):
+    """The report in a mail, and the mail: as section 5.3 wants it."""
+    mail = email.message_from_string(said["mail"], policy=email.policy.default)
+    assert "\n" not in said["mail"].replace("\r\n", "") and all(len(line) <= 998 for line in said["mail"].split("\r\n"))
+    assert not mail.defects and mail.get_content_type() == "multipart/report" and mail.get_param("report-type") == "tlsrpt"
+    assert re.fullmatch(r"Report Domain: (\S+) Submitter: (\S+) Report-ID: <(\S+@\S+)>", mail["Subject"])
+    assert mail["TLS-Required"] == "No" and mail["Date"] and mail["Message-ID"] and mail["MIME-Version"] == "1.0"
+    words, part = mail.iter_parts()
+    assert words.get_content_type() == "text/plain" and part.get_content_type() == "application/tlsrpt+gzip"
+    return mail, part.get_filename(), part.get_payload(decode=True)
+
+
+def mailed(d):
+    next_day(d)
+    wait_for(lambda: d.events("tls_report_made"), 10, "a report")
+    d.tell("time 14500")
+    return d.wait("mail")
+
+
+# ---- nothing to tell ----
+
+def test_nobody_who_did_not_ask_gets_a_report(dns, https, driver):
+    dns.set("good.test. A 127.0.0.1", *rua("other.test", "mailto:reports@box.test"))
+    d = driver(https(), ON)
+    tell(d, SUCCESS)
+    tell(d, SUCCESS, domain="other.test")
+    said = mailed(d)
+    assert judged(attachment(said)[2])["policies"][0]["policy"]["policy-domain"] == "other.test"
+    next_day(d)
+    time.sleep(1)
+    assert len(d.events("tls_report_made")) == 1, "each day once, and the other one never"
+
+
+@pytest.mark.parametrize("extra", ["", "tls_report { send = false }\n"])
+def test_switched_off_nothing_is_counted(dns, https, driver, extra):
+    dns.set(*rua("good.test", "mailto:reports@box.test"))
+    d = driver(https(), extra)
+    tell(d, SUCCESS)
+    next_day(d)
+    time.sleep(1)
+    assert not d.events("tls_report_made")
+
+
+@pytest.mark.parametrize("broken", [["v=TLSRPTv1; rua=mailto:a@box.test", "v=TLSRPTv1; rua=mailto:b@box.test"], ["v=TLSRPTv1; rua=ftp://box.test/"], ["v=TLSRPTv1;"]])
+def test_records_that_count_as_none(dns, https, driver, broken):
+    dns.set(*[f'_smtp._tls.good.test. 0 TXT "{t}"' for t in broken], "good.test. A 127.0.0.1")
+    d = driver(https(), ON)
+    tell(d, SUCCESS)
+    next_day(d)
+    time.sleep(1)
+    assert not d.events("tls_report_made")
+
+
+def test_a_result_that_cannot_be_ends_the_channel(dns, https, driver):
+    dns.set("good.test. A 127.0.0.1")
+    d = driver(https(), ON)
+    tell(d, 99)
+    assert d.wait("closed") == {"closed": "send"}
+
+
+# ---- by mail ----
+
+def test_a_report_by_mail(dns, https, driver):
+    dns.set(*rua("good.test", "mailto:reports%2Btls@box.test?subject=x"))
+    d = driver(https(), ON)
+    lines = "version: STSv1\nmode: testing\nmx: *.good.test\nmx: mx.good.test\nmax_age: 86400\n"
+    tell(d, SUCCESS, 5)
+    tell(d, SUCCESS, 2, domain="Good.TEST")
+    tell(d, EXPIRED, 3, mx="mx.good.test", address="192.0.2.1", local_address="192.0.2.9", reason='over since 2020 "quoted" \x01')
+    tell(d, MISMATCH, 1, STS, policy_text=lines, mx="evil.test", address="2001:db8::1")
+    tell(d, SUCCESS, 4, STS, policy_text=lines)
+    tell(d, UNTRUSTED, 2, TLSA, policy_text="3 1 1 AAAA\n3 1 1 BBBB\n", mx="mx.good.test")
+    said = mailed(d)
+    assert said["sender"] == "" and said["rcpts"] == ["reports+tls@box.test"] and said["flags"] == 0
+    mail, name, data = attachment(said)
+    assert (mail["From"], mail["To"], mail["TLS-Report-Domain"], mail["TLS-Report-Submitter"]) == ("tlsrpt@mx.ours.test", "reports+tls@box.test", "good.test", "mx.ours.test")
+    report = judged(data)
+    assert re.fullmatch(r"mx\.ours\.test!good\.test!(\d+)!(\d+)\.json\.gz", name)
+    assert report["organization-name"] == "Ours" and report["contact-info"] == "postmaster@ours.test"
+    by_type = {p["policy"]["policy-type"]: p for p in report["policies"]}
+    assert {t: tuple(p["summary"].values()) for t, p in by_type.items()} == {"no-policy-found": (7, 3), "sts": (4, 1), "tlsa": (0, 2)}
+    assert by_type["no-policy-found"]["failure-details"] == [{
+        "result-type": "certificate-expired", "sending-mta-ip": "192.0.2.9", "receiving-mx-hostname": "mx.good.test", "receiving-ip": "192.0.2.1",
+        "failed-session-count": 3, "failure-reason-code": 'over since 2020 "quoted" ?'}]
+    assert by_type["sts"]["policy"]["policy-string"] == lines.splitlines() and by_type["sts"]["policy"]["mx-host"] == ["*.good.test", "mx.good.test"]
+    assert by_type["tlsa"]["policy"]["policy-string"] == ["3 1 1 AAAA", "3 1 1 BBBB"] and "mx-host" not in by_type["tlsa"]["policy"]
+    wait_for(lambda: d.events("tls_report_sent"), 5, "the queue's word")
+
+
+def test_a_policy_that_could_not_be_fetched_is_named(dns, https, driver):
+    dns.set(*record("good.test", "v=STSv1; id=1"), *rua("good.test", "mailto:reports@box.test"))
+    d = driver(https(None, "self"), ON)
+    assert d.ask("good.test")["status"] == 3
+    tell(d, FETCH_ERROR, 1, STS)
+    details = judged(attachment(mailed(d))[2])["policies"][0]["failure-details"]
+    assert [f["result-type"] for f in details] == ["sts-webpki-invalid"]
+
+
+def test_the_cached_policy_stands_in_for_the_text(dns, https, driver):
+    dns.set(*record("good.test", "v=STSv1; id=1"), *rua("good.test", "mailto:reports@box.test"))
+    d = driver(https(text(policy(max_age=31557600))), ON)
+    assert d.ask("good.test")["status"] == 2
+    tell(d, SUCCESS, 1, STS)
+    assert judged(attachment(mailed(d))[2])["policies"][0]["policy"]["policy-string"] == policy(max_age=31557600).split("\r\n")[:-1]
+
+
+def test_many_details_are_bounded(dns, https, driver):
+    dns.set(*rua("good.test", "mailto:reports@box.test"))
+    d = driver(https(), ON)
+    for i in range(700):
+        tell(d, EXPIRED, 1, mx=f"mx{i}.good.test", reason="x" * 400)
+    p, = judged(attachment(mailed(d))[2])["policies"]
+    assert p["summary"]["total-failure-session-count"] == 700 and len(p["failure-details"]) == 501
+    assert all(len(f.get("failure-reason-code", "")) <= 300 for f in p["failure-details"])
+
+
+def test_the_queue_says_no_and_then_yes(dns, https, driver):
+    dns.set(*rua("good.test", "mailto:reports@box.test"))
+    d = driver(https(), ON)
+    tell(d, SUCCESS)
+    d.tell("done 2")
+    mailed(d)
+    wait_for(lambda: d.events("tls_report_failed"), 5, "the refusal")
+    d.tell("done 1")
+    d.tell("time 1000")
+    assert d.wait("mail") and wait_for(lambda: d.events("tls_report_sent"), 5, "the second try")
+
+
+def test_counts_outlive_the_role(dns, https, driver):
+    dns.set(*rua("good.test", "mailto:reports@box.test"))
+    server = https()
+    d = driver(server, ON)
+    tell(d, SUCCESS, 3)
+    time.sleep(0.3)
+    d.close()
+    d = driver(server, ON)
+    assert judged(attachment(mailed(d))[2])["policies"][0]["summary"]["total-successful-session-count"] == 3
+
+
+# ---- by POST ----
+
+def test_a_report_by_post_is_tried_again(dns, https, driver):
+    server = https(text("busy", 503))
+    dns.set(*rua("good.test", f"https://mta-sts.good.test:{server.port}/tls?x=y", "mailto:reports@box.test"), "mta-sts.good.test. 0 A 127.0.0.1")
+    d = driver(server, ON)
+    tell(d, SUCCESS, 9)
+    mailed(d)
+    wait_for(lambda: d.events("tls_report_failed"), 10, "the refusal")
+    server.answer = text("thank you", 201)
+    d.tell("time 1000")
+    wait_for(lambda: len(d.events("tls_report_sent")) == 2, 10, "the second try")
+    (_, path, type, first), (_, _, _, second) = server.asked
+    assert path == "/tls?x=y" and type == "application/tlsrpt+gzip" and first == second
+    assert judged(second)["policies"][0]["summary"]["total-successful-session-count"] == 9
+
+
+def test_a_post_to_a_wrong_certificate_is_given_up_after_a_day(dns, https, driver):
+    server = https(None, "other")
+    dns.set(*rua("good.test", f"https://mta-sts.good.test:{server.port}/tls"), "mta-sts.good.test. 0 A 127.0.0.1")
+    d = driver(server, ON)
+    tell(d, SUCCESS)
+    next_day(d)
+    wait_for(lambda: d.events("tls_report_made"), 10, "a report")
+    for _ in range(12):
+        before = len(d.events("tls_report_failed"))
+        d.tell("time 14500")
+        time.sleep(0.7)
+        if any("again=no" in e for e in d.events("tls_report_failed")):
+            break
+        assert len(d.events("tls_report_failed")) > before
+    else:
+        pytest.fail("never given up")
+    before = len(d.events("tls_report_failed"))
+    assert 6 <= before <= 11 and not server.asked
+    d.tell("time 20000")
+    time.sleep(0.7)
+    assert len(d.events("tls_report_failed")) == before
