@@ -238,3 +238,76 @@ def test_a_post_to_a_wrong_certificate_is_given_up_after_a_day(dns, https, drive
     d.tell("time 20000")
     time.sleep(0.7)
     assert len(d.events("tls_report_failed")) == before
+
+
+# ---- reports of others ----
+
+# RFC 8460, appendix B
+EXAMPLE = {
+    "organization-name": "Company-X", "date-range": {"start-datetime": "2016-04-01T00:00:00Z", "end-datetime": "2016-04-01T23:59:59Z"},
+    "contact-info": "sts-reporting@company-x.example", "report-id": "5065427c-23d3-47ca-b6e0-946ea0e8c4be",
+    "policies": [{
+        "policy": {"policy-type": "sts", "policy-string": ["version: STSv1", "mode: testing", "mx: *.mail.company-y.example", "max_age: 86400"],
+                   "policy-domain": "company-y.example", "mx-host": ["*.mail.company-y.example"]},
+        "summary": {"total-successful-session-count": 5326, "total-failure-session-count": 303},
+        "failure-details": [
+            {"result-type": "certificate-expired", "sending-mta-ip": "2001:db8:abcd:0012::1", "receiving-mx-hostname": "mx1.mail.company-y.example",
+             "failed-session-count": 100},
+            {"result-type": "validation-failure", "sending-mta-ip": "198.51.100.62", "receiving-ip": "203.0.113.58", "failed-session-count": 3,
+             "receiving-mx-hostname": "mx-backup.mail.company-y.example", "failure-reason-code": "X509_V_ERR_PROXY_PATH_LENGTH_EXCEEDED"}]}]}
+
+
+def show(path, *more, check=True):
+    return run(BINARY, "tlsrpt", "show", *more, path, check=check)
+
+
+def as_mail(data, type="application/tlsrpt+gzip"):
+    b64 = base64.encodebytes(data).decode().replace("\n", "\r\n")
+    return ("From: a@b.test\r\nContent-Type: multipart/report; report-type=\"tlsrpt\"; boundary=\"x\"\r\n\r\nhello\r\n--x\r\nContent-Type: text/plain\r\n"
+            f"Content-Transfer-Encoding: base64\r\n\r\naGk=\r\n--x\r\nContent-Type: {type}\r\nContent-Transfer-Encoding: base64\r\n\r\n{b64}\r\n--x--\r\n").encode()
+
+
+@pytest.mark.parametrize("form", ["json", "gzip", "mail", "mail+json"])
+def test_a_report_is_shown(tmp_path, form):
+    data = json.dumps(EXAMPLE).encode()
+    octets = {"json": data, "gzip": gzip.compress(data), "mail": as_mail(gzip.compress(data)), "mail+json": as_mail(data, "application/tlsrpt+json")}[form]
+    path = tmp_path / "report"
+    path.write_bytes(octets)
+    said = show(path).stdout
+    for words in ("Company-X", "5065427c-23d3-47ca-b6e0-946ea0e8c4be", "company-y.example  sts  5326 successful, 303 failed", "mode: testing",
+                  "100 certificate-expired  mx mx1.mail.company-y.example  from 2001:db8:abcd:0012::1", "[203.0.113.58]", "X509_V_ERR_PROXY_PATH"):
+        assert words in said, said
+    assert json.loads(show(path, "--json").stdout) == EXAMPLE
+
+
+def test_what_we_send_we_can_read(dns, https, driver, tmp_path):
+    dns.set(*rua("good.test", "mailto:reports@box.test"))
+    d = driver(https(), ON)
+    tell(d, EXPIRED, 3, mx="mx.good.test")
+    (tmp_path / "mail").write_text(mailed(d)["mail"], newline="")
+    assert "3 certificate-expired  mx mx.good.test" in show(tmp_path / "mail").stdout
+
+
+@pytest.mark.parametrize("octets, why", [
+    (b"", "neither"), (b"hello", "neither"), (b"{", "broken"), (b"{}", "no report"), (b"[1]", "neither"), (b'{"policies": 3}', "no report"),
+    (gzip.compress(b"{}")[:-9], "gzip is broken"), (b"\x1f\x8b\x08nonsense", "gzip is broken"), (as_mail(b""), "base64"),
+    (as_mail(b"{}").replace(b"e30=", b"####"), "base64"), (gzip.compress(b" " * (70 << 20)), "64 MiB"), (b'{"policies": [], "policies": []}', "broken"),
+], ids=["empty", "words", "cut", "object", "array", "number", "cut gzip", "no gzip", "empty mail", "no base64", "bomb", "twice"])
+def test_what_is_no_report(tmp_path, octets, why):
+    (tmp_path / "x").write_bytes(octets)
+    r = show(tmp_path / "x", check=False)
+    assert r.returncode == 65 and why in r.stderr and not r.stdout, r
+
+
+def test_a_report_moves_no_cursor_and_odd_types_do_no_harm(tmp_path):
+    odd = {"policies": [3, None, {"policy": [], "summary": "x", "failure-details": [7, {"result-type": "\u001b[2J\u0007", "failed-session-count": "many"}]}], "report-id": "a\u009bb"}
+    (tmp_path / "x").write_text(json.dumps(odd))
+    for more in ([], ["--json"]):
+        said = show(tmp_path / "x", *more).stdout
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", said), said
+
+
+def test_wrong_words(tmp_path):
+    assert run(BINARY, "tlsrpt", check=False).returncode == 64 and run(BINARY, "tlsrpt", "show", check=False).returncode == 64
+    assert run(BINARY, "tlsrpt", "show", "--what", "x", check=False).returncode == 64
+    assert show(tmp_path / "absent", check=False).returncode == 66 and show(tmp_path, check=False).returncode == 66
