@@ -22,6 +22,15 @@
 #define RSA_BITS_MIN 2048 /* as tls/context.c asks of certificates */
 #define RSA_BITS_MAX 8192
 
+/* What one channel may have signed, as time of a core: half of it, and a second's worth at once.  A loop of `receive` waits for each
+ * answer, so that one that does what it should never comes here: it would do nothing but shake hands.  One that was broken into
+ * can ask without waiting, and would take the keys from all others. */
+#define KEYS_BUSY_US_PER_MS 500u
+#define KEYS_BURST_MAX_US 500000u
+/* What a signature costs, about (2 cores of 2026): P-256 and P-384 with all around it; RSA grows with the cube of its length. */
+#define COST_EC_US 50u
+#define COST_RSA_2048_US 600u
+
 struct key {
 	EVP_PKEY *pkey; /* NULL: cannot be used */
 	bool rsa;
@@ -41,6 +50,7 @@ struct link {
 	enum role_kind peer;
 	uint32_t generation;
 	uint64_t signed_n, refused;
+	uint64_t budget_us, budget_at; /* left; when it was reckoned, in ms */
 };
 
 struct keys {
@@ -217,13 +227,39 @@ long keys_sign(void *role, uint32_t key, uint32_t digest, uint8_t padding, const
 	return k ? make(k->newest, key, digest, padding, view_of(hash, n), to, room, &why) : -1;
 }
 
+static uint64_t cost_of(const struct key_set *s, uint32_t number)
+{
+	uint64_t bits = number < s->count && s->keys[number].pkey && s->keys[number].rsa ? (uint64_t)EVP_PKEY_get_bits(s->keys[number].pkey) : 0;
+
+	return bits ? COST_RSA_2048_US * bits / 2048 * bits / 2048 * bits / 2048 : COST_EC_US;
+}
+
+/* Takes the cost from what the channel may spend; false: it has spent all. */
+static bool may_spend(struct link *l, uint64_t cost)
+{
+	uint64_t now = (uint64_t)env_mono_ms(l->room->role->env), more = (now - l->budget_at) * KEYS_BUSY_US_PER_MS;
+
+	l->budget_at = now;
+	l->budget_us = more > KEYS_BURST_MAX_US - l->budget_us ? KEYS_BURST_MAX_US : l->budget_us + more;
+	if (l->budget_us < cost)
+		return false;
+	l->budget_us -= cost;
+	return true;
+}
+
 static void answer(struct link *l, const struct wire_KEY_SIGN *ask)
 {
 	struct keys *k = l->room;
 	unsigned char sig[TLS_SIGNATURE_MAX];
 	struct wire_KEY_SIGNED m = { .stream = ask->stream };
 	const char *why = "";
-	long n = make(set_of(k, l->generation), ask->key, ask->digest, ask->padding, ask->hash, sig, sizeof sig, &why);
+	const struct key_set *s = set_of(k, l->generation);
+	long n = -1;
+
+	if (may_spend(l, cost_of(s, ask->key)))
+		n = make(s, ask->key, ask->digest, ask->padding, ask->hash, sig, sizeof sig, &why);
+	else
+		why = "more signatures than a loop can need";
 
 	if (n > 0) {
 		m.ok = 1;
@@ -296,7 +332,8 @@ static void on_channel(struct role *role, enum role_kind peer, uint32_t index, u
 		channel_free(channel); /* that thread of the peer offers no TLS */
 		return;
 	}
-	*l = (struct link){ .next = k->links, .room = k, .channel = channel, .peer = peer, .generation = generation };
+	*l = (struct link){ .next = k->links, .room = k, .channel = channel, .peer = peer, .generation = generation,
+			    .budget_us = KEYS_BURST_MAX_US, .budget_at = (uint64_t)env_mono_ms(role->env) };
 	k->links = l;
 	channel_set_handler(channel, &handler, l);
 }

@@ -300,6 +300,52 @@ static void signatures_verify(void **state)
 	loop_free(l);
 }
 
+static int64_t clock_ms = 1000;
+
+static int64_t our_clock(void *arg)
+{
+	(void)arg;
+	return clock_ms;
+}
+
+/* One that asks without end is refused, and takes nothing from others; after a while it is served again. */
+static void who_asks_too_much_is_refused(void **state)
+{
+	struct env env = env_real;
+	struct loop *l = loop_new(&env_real);
+	struct runner r;
+	struct asker flood, other_asker;
+	unsigned served = 0;
+
+	(void)state;
+	env.mono_ms = our_clock;
+	run(&r, l, three);
+	r.role.env = &env;
+	attach(&r, &flood, 1);
+	attach(&r, &other_asker, 1);
+	logged();
+	while (served < 5000 && ask(&r, &flood, 1, TLS_DIGEST_SHA256, TLS_PADDING_PSS, 32))
+		served++;
+	assert_in_range(served, 500, 1000); /* RSA of 2048 bits, half a second of a core */
+	assert_non_null(strstr(logged(), "more signatures than a loop can need"));
+	assert_false(ask(&r, &flood, 1, TLS_DIGEST_SHA256, TLS_PADDING_PSS, 32));
+	assert_true(ask(&r, &other_asker, 1, TLS_DIGEST_SHA256, TLS_PADDING_PSS, 32));
+	assert_true(ask(&r, &other_asker, 0, TLS_DIGEST_SHA256, TLS_PADDING_NONE, 32));
+	clock_ms += 10;
+	for (served = 0; ask(&r, &flood, 1, TLS_DIGEST_SHA256, TLS_PADDING_PSS, 32); served++)
+		assert_in_range(served, 0, 20);
+	assert_in_range(served, 5, 10);
+	clock_ms += 100000; /* a long rest buys a second's worth, no more */
+	for (served = 0; served < 5000 && ask(&r, &flood, 1, TLS_DIGEST_SHA256, TLS_PADDING_PSS, 32); served++)
+		;
+	assert_in_range(served, 500, 1000);
+	channel_free(flood.channel);
+	channel_free(other_asker.channel);
+	turns(&r);
+	end(&r);
+	loop_free(l);
+}
+
 static void an_old_generation_keeps_its_keys(void **state)
 {
 	static const char *const turned[] = { "p384", "ec", NULL };
@@ -552,6 +598,7 @@ int main(void)
 		cmocka_unit_test(bad_answers_close_the_descriptor),
 		cmocka_unit_test(an_answer_that_is_late_is_none),
 		cmocka_unit_test(signatures_verify),
+		cmocka_unit_test(who_asks_too_much_is_refused),
 		cmocka_unit_test(an_old_generation_keeps_its_keys),
 		cmocka_unit_test(handshakes_go_through_the_role),
 	};
