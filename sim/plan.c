@@ -49,7 +49,8 @@ static struct choice settings(struct buf *b, const char *name, const char *addre
 	unsigned deliveries = (unsigned)rng_span(r, 2, 30), idle = (unsigned)rng_span(r, 0, 10), messages = (unsigned)rng_span(r, 1, 10);
 	unsigned command = (unsigned)rng_span(r, 30, 300), data = (unsigned)rng_span(r, 60, 600), greeting = rng_chance(r, 200) ? 2 : 0;
 
-	buf_addf(b, "hostname = \"mx%s.test\"\nspool = \"/sim/%s/spool\"\ncontrol = \"/sim/%s/control\"\nresolver = {\"10.0.0.53\"}\n", name, name, name);
+	buf_addf(b, "hostname = \"mx%s.test\"\nspool = \"/sim/%s/spool\"\ncontrol = \"/sim/%s/control\"\nresolver = {\"10.0.0.53\"}\ndane = false\n",
+	          name, name, name);
 	buf_addf(b, "retry_min = \"%us\"\nretry_max = \"%um\"\nlifetime = \"%us\"\nbounce_lifetime = \"%us\"\ndelay_warning = \"%us\"\n", retry_min,
 		 retry_max, (unsigned)(lifetime / 1000), (unsigned)(bounce_lifetime / 1000), warning);
 	buf_addf(b, "destination_window = %u\ndeliveries = %u\nconnection_idle = \"%us\"\nconnection_messages = %u\nconnect_timeout = \"20s\"\n", window,

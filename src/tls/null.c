@@ -25,6 +25,7 @@ struct null_context {
 struct null_session {
 	struct tls_session base;
 	enum tls_null_fault fault;
+	enum tls_check how; /* a peer that is checked is right, unless the fault says otherwise */
 	bool server, greeted, up, closed;
 	char name[256];
 	struct buf record;  /* the record being collected, header included */
@@ -205,8 +206,11 @@ static const struct tls_facts *null_facts(struct tls_session *base)
 {
 	struct null_session *s = (struct null_session *)base;
 
-	s->facts = (struct tls_facts){ .protocol = VIEW("NULL"), .cipher = VIEW("NULL"), .verify = VIEW("not checked"),
-				       .by = TLS_BY_NOTHING, .fault = TLS_FAULT_NONE,
+	bool checked = s->how == TLS_CHECK_CHAIN_AND_NAME || s->how == TLS_CHECK_DANE;
+
+	s->facts = (struct tls_facts){ .protocol = VIEW("NULL"), .cipher = VIEW("NULL"), .verified = checked,
+				       .verify = checked ? VIEW("verified") : VIEW("not checked"),
+				       .by = s->how == TLS_CHECK_DANE ? TLS_BY_DANE_EE : checked ? TLS_BY_CHAIN : TLS_BY_NOTHING, .fault = TLS_FAULT_NONE,
 				       .peer_name = VIEW(""), .sni = view_cstr(s->name) };
 	return &s->facts;
 }
@@ -230,7 +234,7 @@ static struct tls_session *null_start(struct tls_context *base, bool server, con
 	s = alloc_get(&alloc_libc, sizeof *s);
 	if (!s)
 		return NULL;
-	*s = (struct null_session){ .base.engine = base->engine, .fault = c->fault, .server = server };
+	*s = (struct null_session){ .base.engine = base->engine, .fault = c->fault, .how = check ? check->how : TLS_CHECK_NONE, .server = server };
 	buf_init(&s->record, &alloc_libc, HEADER + RECORD_MAX);
 	if (name && !server)
 		memcpy(s->name, name, strlen(name) + 1);
