@@ -515,6 +515,8 @@ static void dispatch(struct client *c)
 		begin_super(c, WIRE_CONTROL_RELOAD);
 	else if (view_eq(cmd, VIEW("stop")))
 		begin_super(c, WIRE_CONTROL_STOP);
+	else if (view_eq(cmd, VIEW("explain")))
+		client_begin_explain(c);
 	else if (view_eq(cmd, VIEW("prometheus")))
 		prometheus(c);
 	else

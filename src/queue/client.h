@@ -9,9 +9,10 @@
 
 #define CLIENT_OUT_MAX    (4u * 1024 * 1024) /* of answers: a batch of a list, or the metrics */
 #define CLIENT_BATCH      64                 /* envelopes of one step of a list */
+#define CLIENT_EXPLAIN_WAIT 50000            /* ms for the DNS and a policy to be fetched; the client waits a minute */
 #define CLIENT_SUPER_WAIT 5000               /* ms for super's answer: then the rest is said without it */
 
-enum client_task { CLIENT_LIST = 1, CLIENT_SHOW, CLIENT_WHY, CLIENT_COUNTED, CLIENT_SUPER };
+enum client_task { CLIENT_LIST = 1, CLIENT_SHOW, CLIENT_WHY, CLIENT_COUNTED, CLIENT_SUPER, CLIENT_EXPLAIN };
 
 struct client {
 	struct client *next;
@@ -45,6 +46,10 @@ void client_request(struct client *, struct view line);
 void client_continue(struct client *);
 /* super's answer; json NULL: it did not answer in time. */
 void client_super_answered(struct client *, struct view json);
+/* send's answer to EXPLAIN; NULL: none in time. */
+struct wire_EXPLAINED;
+void client_explained(struct client *, const struct wire_EXPLAINED *);
+void client_begin_explain(struct client *);
 /* Of control.c: a line is appended (the object is taken over), and the request ended. */
 void client_put(struct client *, json_t *);
 void client_finish(struct client *);

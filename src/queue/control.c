@@ -185,7 +185,23 @@ static void client_ready(void *arg, unsigned io)
 
 static void super_silent(void *arg)
 {
-	client_super_answered(arg, view_of(NULL, 0));
+	struct client *c = arg;
+
+	if (c->task == CLIENT_EXPLAIN)
+		client_explained(c, NULL);
+	else
+		client_super_answered(c, view_of(NULL, 0));
+}
+
+void control_explained(struct queue *q, const struct wire_EXPLAINED *m)
+{
+	struct client *c = q->control ? q->control->clients : NULL;
+
+	for (; c; c = c->next)
+		if (c->serial == m->stream && c->task == CLIENT_EXPLAIN) {
+			client_explained(c, m);
+			return;
+		}
 }
 
 void control_super_done(struct queue *q, uint64_t stream, struct view json)

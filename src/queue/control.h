@@ -23,6 +23,8 @@
  *   {"cmd": "status"}     ok line: "super": what super says of the roles, "spool": {messages, envelopes, held,
  * in_flight, segments, bytes_live, bytes_total, commits, syncs, oldest, pressure}, "counters": {event: n},
  *                         "destinations": [{dest, in_flight, window, failures, retry}] (busy or failing, at most 100)
+ *   {"cmd": "explain", "address": ADDRESS [, "require": true] [, "relaxed": true]}  ok line: "dest", "by" ("queue", "local", "send"); of
+ *                         send "failure" ("": none) and "hosts": [{host, preference, verdict, level, check, policy, names, addresses, why}]
  *   {"cmd": "prometheus"} ok line: "text": the metrics in Prometheus' text format
  *   {"cmd": "reload"}     ok line: "super": what super says
  *   {"cmd": "stop"}       the same; the answer comes before the end
@@ -48,5 +50,8 @@ int control_start(struct queue *); /* watches role->extra_fd; -1: no memory */
 void control_stop(struct queue *);
 /* super answered a CONTROL frame. */
 void control_super_done(struct queue *, uint64_t stream, struct view json);
+/* send answered an EXPLAIN frame. */
+struct wire_EXPLAINED;
+void control_explained(struct queue *, const struct wire_EXPLAINED *);
 
 #endif

@@ -1,6 +1,7 @@
 /* deliver.c - see deliver.h. */
 #include "queue/deliver.h"
 #include "queue/bounce.h"
+#include "queue/control.h"
 #include "queue/outcome.h"
 #include "queue/schedule.h"
 #include "route/dest.h"
@@ -397,6 +398,16 @@ static void take_outcome(struct peer *p, struct view payload, const char **bad)
 		*bad = "results do not fit the recipients";
 }
 
+static void take_explained(struct peer *p, struct view payload, const char **bad)
+{
+	struct wire_EXPLAINED m;
+
+	if (wire_read_EXPLAINED(payload, &m))
+		*bad = "malformed";
+	else
+		control_explained(p->q, &m);
+}
+
 static void peer_frame(void *arg, struct channel *c, uint32_t type, struct view payload, int fd)
 {
 	struct peer *p = arg;
@@ -411,6 +422,8 @@ static void peer_frame(void *arg, struct channel *c, uint32_t type, struct view 
 		take_credit(p, payload, &bad);
 	else if (type == WIRE_OUTCOME)
 		take_outcome(p, payload, &bad);
+	else if (type == WIRE_EXPLAINED)
+		take_explained(p, payload, &bad);
 	else
 		bad = "unexpected";
 	if (bad) {

@@ -39,12 +39,14 @@ static void plan_done(struct target *t)
 		ttl_ms = SEND_PLAN_MAX_MS;
 	t->state = PLAN_READY;
 	t->plan_until = now_of(t) + ttl_ms;
+	send_explain_done(t, "");
 	send_target_run(t);
 }
 
 static void plan_fail(struct target *t, const struct wire_result *result, const char *words)
 {
 	snprintf(t->failure_text, sizeof t->failure_text, "%s", words); /* they may be of the facts that go now */
+	send_explain_done(t, t->failure_text);
 	send_plan_forget(t);
 	t->failure = *result;
 	t->failure.text = view_cstr(t->failure_text);

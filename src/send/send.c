@@ -104,6 +104,16 @@ static bool take_abort(struct sender *s, struct view payload)
 	return true;
 }
 
+static bool take_explain(struct sender *s, struct view payload)
+{
+	struct wire_EXPLAIN m;
+
+	if (wire_read_EXPLAIN(payload, &m) == -1)
+		return false;
+	send_explain(s, &m);
+	return true;
+}
+
 static void on_queue_closed(void *arg, struct channel *ch)
 {
 	struct sender *s = arg;
@@ -128,6 +138,7 @@ static void on_queue_frame(void *arg, struct channel *ch, uint32_t type, struct 
 	switch (type) {
 	case WIRE_DELIVER: ok = take_delivery(s, payload); break;
 	case WIRE_DELIVER_BYTES: ok = take_bytes(s, payload); break;
+	case WIRE_EXPLAIN: ok = take_explain(s, payload); break;
 	case WIRE_DELIVER_ABORT: ok = take_abort(s, payload); break;
 	}
 	if (ok)

@@ -123,6 +123,7 @@ struct target {
 	struct link *links;
 	unsigned waiting_n, opening_n, idle_n; /* deliveries; links that dial or open, that are idle */
 	uint64_t used;
+	struct explain *explains;  /* operators who want the plan told */
 	bool login;                /* the smart host offers LOGIN but not PLAIN */
 };
 
@@ -233,6 +234,10 @@ void send_facts_check(const struct fact_host *, struct tls_peer_check *); /* bor
 enum route_tls_event send_facts_event(const struct tls_facts *); /* of a handshake that failed */
 /* Tells `policy` how a session's TLS ended; nothing where the destination is no domain. */
 void send_facts_tell(struct target *, const struct fact_host *, enum route_rpt_result, struct view address, struct view local, struct view reason);
+
+/* explain.c */
+void send_explain(struct sender *, const struct wire_EXPLAIN *);
+void send_explain_done(struct target *, const char *failure); /* the plan stands, or failed: whoever asked is told */
 
 /* link.c */
 bool send_link_open(struct target *, size_t candidate); /* false: memory, and what waited is deferred */

@@ -56,6 +56,7 @@ void send_target_free(struct target *t)
 	}
 	while (t->waiting)
 		send_delivery_drop(send_target_pop(t));
+	send_explain_done(t, "the destination was given up");
 	send_plan_forget(t);
 	free(t);
 }

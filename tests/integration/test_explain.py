@@ -1,0 +1,74 @@
+"""DANE end to end: a signed tree of our own, next hops with TLS, what Postrider does with mail to each, and what `route explain` says of it."""
+import hashlib
+import json
+import pathlib
+import subprocess
+import tempfile
+
+import pytest
+
+from conftest import free_port, make_certificate
+from signed_tree import SignedTree
+from test_delivery import send
+
+
+def spki_digest(certificate):
+    key = subprocess.run(["openssl", "x509", "-in", str(certificate.chain), "-noout", "-pubkey"], check=True, capture_output=True).stdout
+    der = subprocess.run(["openssl", "pkey", "-pubin", "-outform", "DER"], input=key, check=True, capture_output=True).stdout
+    return hashlib.sha256(der).hexdigest()
+
+
+def explain(p, address, *options):
+    r = subprocess.run(p.command("route", "explain", address, "--json", *options, "--control", str(p.dir / "control.sock")), capture_output=True,
+                       text=True, timeout=60)
+    return r.returncode, json.loads(r.stdout or "{}"), r.stderr
+
+
+@pytest.fixture
+def tree(folder):
+    made = []
+
+    def make(zones):
+        place = pathlib.Path(tempfile.mkdtemp(prefix="tree-", dir=folder))
+        place.chmod(0o755)  # super reads the anchor as an ordinary user
+        made.append(SignedTree(place, free_port(), zones))
+        return made[-1]
+
+    yield make
+    for t in made:
+        t.stop()
+
+
+def test_dane_to_a_named_hop(postrider, sink, tree, folder):
+    """The hop's name is in a signed zone: its TLSA record decides, for mail and for the explanation."""
+    certificate = make_certificate(folder / "dane-certs", "mx.good")
+    right, wrong = spki_digest(certificate), "00" * 32
+    hop = sink(certificate=certificate)
+    clear = sink()
+    t = tree({"good": ("signed", f"mx IN A 127.0.0.1\n_{hop.port}._tcp.mx IN TLSA 3 1 1 {right}\n_{clear.port}._tcp.mx IN TLSA 3 1 1 {right}\n"
+                                 f"bad IN A 127.0.0.1\n_{hop.port}._tcp.bad IN TLSA 3 1 1 {wrong}\n"),
+              "plain": ("plain", "mx IN A 127.0.0.1\n"),
+              "bogus": ("bogus", f"mx IN A 127.0.0.1\nother IN A 127.0.0.66\n_{hop.port}._tcp.mx IN TLSA 3 1 1 {wrong}\n")})
+    domains = (("dane", "mx.good", hop), ("stripped", "mx.good", clear), ("mismatch", "bad.good", hop), ("plain", "mx.plain", hop), ("bogus", "mx.bogus", hop))
+    p = postrider(extra=f'resolver = {{"127.0.0.1:{t.port}"}}\ntrust_anchor = "{t.anchor}"\n' + "".join(
+        f'domain "{name}.test" {{ deliver = "smtp://{host}:{s.port}" }}\n' for name, host, s in domains))
+    send(p.port, "a@dane.test")
+    e = p.wait_event("delivered", 30, to="a@dane.test")[0]
+    assert e["owed"] == "dane" and e["reached"] == "dane" and "TLSA" in e["why"]
+    send(p.port, "b@plain.test")
+    e = p.wait_event("delivered", 30, to="b@plain.test")[0]
+    assert e["owed"] == "may" and e["reached"] == "encrypt"
+    for name in "stripped", "mismatch", "bogus":
+        send(p.port, f"c@{name}.test")
+        assert p.wait_event("deferred", 30, to=f"c@{name}.test")[0]["code"] == "451"
+    assert not clear.messages and len(hop.messages) == 2
+    code, said, error = explain(p, "a@dane.test")
+    assert code == 0 and said["hosts"][0]["level"] == "dane" and said["hosts"][0]["verdict"] == "send", (said, error)
+    code, said, error = explain(p, "a@bogus.test")
+    assert code == 75 and said["hosts"][0]["verdict"] == "defer" and "bogus" in said["hosts"][0]["why"], (said, error)
+    code, said, error = explain(p, "a@plain.test", "--require")
+    assert code == 0 and said["hosts"][0]["level"] == "verify" and said["dest"].endswith(";require"), (said, error)
+    code, said, error = explain(p, "a@local.test")
+    assert code == 0 and said["by"] == "local", (said, error)
+    text = subprocess.run(p.command("route", "explain", "a@dane.test", "--control", str(p.dir / "control.sock")), capture_output=True, text=True, timeout=60)
+    assert "level owed   dane" in text.stdout and "must match a TLSA record" in text.stdout
