@@ -31,6 +31,7 @@ static const struct {
 	{ CONF_ROW_CERTIFICATE_key, "\"/etc/postrider/key.pem\"" },
 	{ CONF_ROW_LISTENER_address, "{\"0.0.0.0:25\", \"[::]:25\"}" },
 	{ CONF_ROW_DOMAIN_deliver, "\"maildir:/var/mail/postrider/%{user}\"" },
+	{ CONF_ROW_STS_POLICY_mx, "{\"mx.example.org\"}" }, /* as the next one */
 	{ CONF_ROW_RELAY_from, "{\"127.0.0.0/8\", \"::1/128\"}" }, /* not required, but empty it says nothing */
 };
 

@@ -25,7 +25,7 @@ static bool comment(struct buf *to, const char *indent, const char *text)
 /* What is not its default, or says nothing as its default, is active; the rest shows what holds anyway. */
 static bool active(const struct conf_row *row)
 {
-	return !row->fallback || row == &conf_rows[CONF_ROW_RELAY_from];
+	return !row->fallback || row == &conf_rows[CONF_ROW_RELAY_from] || row == &conf_rows[CONF_ROW_STS_POLICY_mx];
 }
 
 static bool setting(struct buf *to, const struct conf_row *row, const char *indent)

@@ -365,6 +365,41 @@ static int check_relay(const struct check *k)
 	return 0;
 }
 
+/* ["*."] Domain (RFC 8461 3.2), in ASCII: it stands in a file that others parse. */
+static bool is_pattern(const char *text)
+{
+	char ascii[CONF_DOMAIN_SIZE];
+	const char *domain = strncmp(text, "*.", 2) == 0 ? text + 2 : text;
+	for (const char *p = domain; *p; p++)
+		if ((unsigned char)*p >= 0x80)
+			return false;
+	return conf_domain_ascii(view_cstr(domain), ascii) && domain[strlen(domain) - 1] != '.';
+}
+
+static int check_sts_policies(const struct check *k)
+{
+	char ascii[CONF_DOMAIN_SIZE], other[CONF_DOMAIN_SIZE];
+	for (size_t i = 0; i < k->c->sts_policy_count; i++) {
+		const struct conf_sts_policy *p = &k->c->sts_policies[i];
+		const struct conf_spot spot = { k->path, p->line, k->e };
+		if (!conf_domain_ascii(view_cstr(p->title), ascii))
+			return conf_refuse(&spot, "sts_policy \"%.100s\" is no domain name; write one like example.org", p->title);
+		for (size_t n = 0; n < i; n++)
+			if (conf_domain_ascii(view_cstr(k->c->sts_policies[n].title), other) && strcmp(ascii, other) == 0)
+				return conf_refuse(&spot, "sts_policy \"%.100s\" again (first in line %u); keep one of the two", p->title,
+				                   k->c->sts_policies[n].line);
+		if (p->set.mx.n == 0 && p->set.mode != CONF_STS_NONE)
+			return conf_refuse(&spot, "sts_policy \"%.100s\" names no mx; write mx = {\"mx.%.100s\"}", p->title, ascii);
+		for (size_t n = 0; n < p->set.mx.n; n++) {
+			const struct conf_spot item = item_spot(k, i, CONF_ROW_STS_POLICY_mx, n);
+			if (!is_pattern(p->set.mx.items[n]))
+				return conf_refuse(&item, "mx \"%.100s\" is no host name; write one like mx.example.org or *.example.org",
+				                   p->set.mx.items[n]);
+		}
+	}
+	return 0;
+}
+
 /* Names that everybody may read: addresses of a mailbox, and who we are. */
 static int check_tls_report(const struct check *k)
 {
@@ -396,7 +431,7 @@ int conf_check(struct conf *c, const char *path, struct error *e)
 	for (size_t i = 0; i < c->listener_count; i++)
 		if (check_addresses(&k, i) == -1 || check_certificate(&k, i) == -1)
 			return -1;
-	if (check_domains(&k) == -1 || index_domains(&k) == -1 || check_route(&k) == -1 || check_tls_report(&k) == -1)
+	if (check_domains(&k) == -1 || index_domains(&k) == -1 || check_route(&k) == -1 || check_tls_report(&k) == -1 || check_sts_policies(&k) == -1)
 		return -1;
 	return check_relay(&k);
 }

@@ -39,6 +39,8 @@ size_t conf_section_count(const struct conf *c, enum conf_tag tag)
 		return c->listener_count;
 	case CONF_TAG_DOMAIN:
 		return c->domain_count;
+	case CONF_TAG_STS_POLICY:
+		return c->sts_policy_count;
 	default:
 		return 1;
 	}
@@ -53,6 +55,8 @@ const void *conf_set(const struct conf *c, enum conf_tag tag, size_t nth)
 		return &c->listeners[nth].set;
 	case CONF_TAG_DOMAIN:
 		return &c->domains[nth].set;
+	case CONF_TAG_STS_POLICY:
+		return &c->sts_policies[nth].set;
 	case CONF_TAG_ROUTE:
 		return &c->route;
 	case CONF_TAG_RELAY:
@@ -73,6 +77,8 @@ const char *conf_title(const struct conf *c, enum conf_tag tag, size_t nth)
 		return c->listeners[nth].title;
 	case CONF_TAG_DOMAIN:
 		return c->domains[nth].title;
+	case CONF_TAG_STS_POLICY:
+		return c->sts_policies[nth].title;
 	default:
 		return NULL;
 	}
@@ -143,10 +149,12 @@ static bool arrays(struct conf *c)
 	c->certificate_count = m->count[CONF_TAG_CERTIFICATE];
 	c->listener_count = m->count[CONF_TAG_LISTENER];
 	c->domain_count = m->count[CONF_TAG_DOMAIN];
+	c->sts_policy_count = m->count[CONF_TAG_STS_POLICY];
 	c->certificates = arena_take(&m->arena, c->certificate_count * sizeof *c->certificates);
 	c->listeners = arena_take(&m->arena, c->listener_count * sizeof *c->listeners);
 	c->domains = arena_take(&m->arena, c->domain_count * sizeof *c->domains);
-	if (!c->certificates || !c->listeners || !c->domains)
+	c->sts_policies = arena_take(&m->arena, c->sts_policy_count * sizeof *c->sts_policies);
+	if (!c->certificates || !c->listeners || !c->domains || !c->sts_policies)
 		return false;
 	for (size_t i = 0; i < c->certificate_count; i++) {
 		c->certificates[i].title = m->by_tag[CONF_TAG_CERTIFICATE][i]->title;
@@ -159,6 +167,10 @@ static bool arrays(struct conf *c)
 	for (size_t i = 0; i < c->domain_count; i++) {
 		c->domains[i].title = m->by_tag[CONF_TAG_DOMAIN][i]->title;
 		c->domains[i].line = m->by_tag[CONF_TAG_DOMAIN][i]->line;
+	}
+	for (size_t i = 0; i < c->sts_policy_count; i++) {
+		c->sts_policies[i].title = m->by_tag[CONF_TAG_STS_POLICY][i]->title;
+		c->sts_policies[i].line = m->by_tag[CONF_TAG_STS_POLICY][i]->line;
 	}
 	return true;
 }

@@ -35,6 +35,7 @@ enum conf_client_certificates { CONF_CLIENTS_NO = 1, CONF_CLIENTS_ASK };
 enum conf_pending { CONF_PENDING_REFUSE = 1, CONF_PENDING_DISCARD };
 enum conf_ehlo { CONF_EHLO_REQUIRED = 1, CONF_EHLO_OPTIONAL };
 enum conf_switch { CONF_ON = 1, CONF_OFF };
+enum conf_sts_mode { CONF_STS_NONE = 1, CONF_STS_TESTING, CONF_STS_ENFORCE }; /* as enum sts_mode */
 enum conf_tls { CONF_TLS_NONE = 1, CONF_TLS_MAY, CONF_TLS_ENCRYPT, CONF_TLS_VERIFY };
 
 /* Certificates of one listener: as many as tls/ takes. */
@@ -70,6 +71,7 @@ struct conf_network { int family; unsigned char bytes[16]; unsigned prefix; };
 #define CONF_PICK_ROUTE CONF_NO
 #define CONF_PICK_RELAY CONF_NO
 #define CONF_PICK_TLS_REPORT CONF_NO
+#define CONF_PICK_STS_POLICY CONF_NO
 #undef CONF_PICK_GLOBAL
 #define CONF_PICK_GLOBAL CONF_YES
 struct conf_global_set {
@@ -131,6 +133,15 @@ struct conf_tls_report_set {
 };
 #undef CONF_PICK_TLS_REPORT
 #define CONF_PICK_TLS_REPORT CONF_NO
+#define SECTION(TAG, word, titled, many, help)
+#define SETTING(TAG, name, type, fallback, unit, help) CONF_PICK_##TAG(CONF_T_##type, name)
+#undef CONF_PICK_STS_POLICY
+#define CONF_PICK_STS_POLICY CONF_YES
+struct conf_sts_policy_set {
+#include "spec/config.def"
+};
+#undef CONF_PICK_STS_POLICY
+#define CONF_PICK_STS_POLICY CONF_NO
 
 struct conf_certificate { const char *title; unsigned line; struct conf_certificate_set set; };
 struct conf_listener {
@@ -142,6 +153,7 @@ struct conf_listener {
 	unsigned *certificates; /* indexes into conf.certificates */
 	size_t certificate_count; /* 0: TLS is not configured */
 };
+struct conf_sts_policy { const char *title; unsigned line; struct conf_sts_policy_set set; };
 struct conf_hop { /* what a domain or the route says of its next hop */
 	struct conf_delivery delivery;
 	enum conf_tls tls;
@@ -160,6 +172,8 @@ struct conf {
 	struct conf_route_set route;
 	struct conf_hop route_hop; /* default mx, may */
 	struct conf_relay_set relay;
+	struct conf_sts_policy *sts_policies;
+	size_t sts_policy_count;
 	struct conf_tls_report_set tls_report; /* its texts are never empty */
 	struct conf_network *networks; /* relay from */
 	size_t network_count;

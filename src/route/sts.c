@@ -174,6 +174,28 @@ const char *sts_policy_read(struct view text, struct sts_policy *policy, struct 
 	return wrong;
 }
 
+/* ---- our own ---- */
+
+bool sts_policy_write(const struct sts_policy *p, const char *const *mx, size_t n, struct buf *to)
+{
+	bool ok = buf_addf(to, "version: STSv1\r\nmode: %s\r\n", sts_mode_name(p->mode));
+
+	for (size_t i = 0; ok && i < n; i++)
+		ok = buf_addf(to, "mx: %s\r\n", mx[i]);
+	return ok && buf_addf(to, "max_age: %u\r\n", p->max_age);
+}
+
+const char *sts_policy_id(struct view text, char to[STS_OUR_ID_SIZE])
+{
+	static const char digits[] = "0123456789abcdef";
+	uint64_t hash = view_hash(text);
+
+	for (unsigned i = 0; i < STS_OUR_ID_SIZE - 1; i++)
+		to[i] = digits[hash >> (60 - 4 * i) & 15];
+	to[STS_OUR_ID_SIZE - 1] = 0;
+	return to;
+}
+
 /* ---- matching ---- */
 
 static bool matches(struct view pattern, struct view host)

@@ -33,6 +33,12 @@ const char *sts_policy_read(struct view text, struct sts_policy *, struct buf *m
 /* Is the host among the patterns (RFC 8461 4.1)?  "*." stands for one label.  A final dot of the host does not count. */
 bool sts_mx_match(struct view patterns, struct view host);
 
+/* A policy file as we publish one (CRLF).  mx: n patterns.  False: no room. */
+bool sts_policy_write(const struct sts_policy *, const char *const *mx, size_t n, struct buf *to);
+/* The id of a policy file: another text, another id. */
+#define STS_OUR_ID_SIZE 17
+const char *sts_policy_id(struct view text, char to[STS_OUR_ID_SIZE]);
+
 const char *sts_mode_name(enum sts_mode); /* as in a policy */
 
 #endif

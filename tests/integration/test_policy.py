@@ -7,6 +7,7 @@ import contextlib
 import http.server
 import json
 import pathlib
+import re
 import sqlite3
 import ssl
 import subprocess
@@ -491,3 +492,39 @@ def test_the_daemon_makes_the_folder(postrider):
     p = postrider()
     assert (p.dir / "spool-policy/policy.db").exists()
     assert (p.dir / "spool-policy").stat().st_mode & 0o777 == 0o700
+
+
+# ---- our own ----
+
+def test_what_we_publish_is_what_others_take(dns, https, driver, tmp_path):
+    """The record and the file that the command prints, served, and fetched by the role itself."""
+    conf = tmp_path / "ours.conf"
+    sections = 'sts_policy "Good.test" { mode = enforce mx = {"mx.good.test", "*.back.test"} max_age = "7d" }\nsts_policy "old.test" { mode = none max_age = "1h" }\n'
+    conf.write_text(f'hostname = "mx.ours.test"\nspool = "{tmp_path}/s"\ncontrol = "{tmp_path}/c"\n{sections}')
+    file = run(BINARY, "mta-sts", "policy", "-c", conf, "good.test").stdout
+    records = dict(re.findall(r'^(\S+)\. TXT "(.*)"$', run(BINARY, "mta-sts", "records", "-c", conf).stdout, re.M))
+    assert set(records) == {"_mta-sts.Good.test", "_mta-sts.old.test"} and len(set(records.values())) == 2
+    dns.set(*record("good.test", records["_mta-sts.Good.test"]))
+    d = driver(https(text(file)))
+    a = d.ask("good.test")
+    assert (a["status"], a["mode"], a["mx"]) == (FOUND, MODE["enforce"], "mx.good.test\n*.back.test\n") and 604790 <= a["ttl"] <= 604800
+    assert f"id={a['id']};" in records["_mta-sts.Good.test"]
+    conf.write_text(conf.read_text().replace("7d", "8d"))
+    assert records["_mta-sts.Good.test"] not in run(BINARY, "mta-sts", "records", "-c", conf).stdout, "another policy, another id"
+    assert run(BINARY, "mta-sts", "policy", "-c", conf, "other.test", check=False).returncode == 78
+    for wrong in ([], ["policy"], ["records", "x"], ["what"]):
+        assert run(BINARY, "mta-sts", *wrong, check=False).returncode == 64
+
+
+@pytest.mark.parametrize("section, why", [
+    ('sts_policy "good.test" { mode = enforce }', "names no mx"), ('sts_policy "a b" { mode = none }', "no domain name"),
+    ('sts_policy "a.test" { mx = {"*.*.test"} }', "no host name"), ('sts_policy "a.test" { mx = {"mx.a.test."} }', "no host name"),
+    ('sts_policy "a.test" { mx = {"mx a"} }', "no host name"), ('sts_policy "a.test" { mx = {"a.test"} max_age = "400d" }', "365d"),
+    ('sts_policy "a.test" { mx = {"a.test"} }\nsts_policy "A.test" { mx = {"a.test"} }', "again"),
+    ('tls_report { from = "nobody" }', "no address"), ("mta_sts_port = 0", "65535"),
+])
+def test_what_the_configuration_refuses(tmp_path, section, why):
+    conf = tmp_path / "x.conf"
+    conf.write_text(f'hostname = "mx.ours.test"\nspool = "{tmp_path}/s"\ncontrol = "{tmp_path}/c"\n{section}\n')
+    r = run(BINARY, "config", "check", "-c", conf, check=False)
+    assert r.returncode == 78 and why in r.stdout + r.stderr, r

@@ -184,6 +184,33 @@ static void matching(void **state)
 			fail_msg("%s against %s", cases[i].host, cases[i].patterns);
 }
 
+/* What we publish is what we would take. */
+static void our_own(void **state)
+{
+	static const char *const hosts[] = { "mx.a.test", "*.b.test" };
+	const struct sts_policy ours = { STS_ENFORCE, 604800 }, none = { STS_NONE, 3600 };
+	char id[STS_OUR_ID_SIZE], other[STS_OUR_ID_SIZE], text[80];
+	struct buf b;
+
+	(void)state;
+	buf_init(&b, &alloc_libc, STS_POLICY_MAX);
+	assert_true(sts_policy_write(&ours, hosts, 2, &b));
+	assert_true(view_eq(buf_view(&b), VIEW("version: STSv1\r\nmode: enforce\r\nmx: mx.a.test\r\nmx: *.b.test\r\nmax_age: 604800\r\n")));
+	assert_null(read_policy(buf_view(&b)));
+	assert_true(policy.mode == ours.mode && policy.max_age == ours.max_age && view_eq(buf_view(&mx), VIEW("mx.a.test\n*.b.test\n")));
+	sts_policy_id(buf_view(&b), id);
+	snprintf(text, sizeof text, "v=STSv1; id=%s;", id);
+	assert_string_equal(record(text), id);
+	buf_clear(&b);
+	assert_true(sts_policy_write(&none, NULL, 0, &b));
+	assert_null(read_policy(buf_view(&b)));
+	assert_string_not_equal(sts_policy_id(buf_view(&b), other), id);
+	buf_free(&b);
+	buf_init(&b, &alloc_libc, 20);
+	assert_false(sts_policy_write(&ours, hosts, 2, &b));
+	buf_free(&b);
+}
+
 static void modes(void **state)
 {
 	(void)state;
@@ -196,7 +223,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(broken_records), cmocka_unit_test(records), cmocka_unit_test(broken_policies), cmocka_unit_test(oversize),
-		cmocka_unit_test(no_room), cmocka_unit_test(policies), cmocka_unit_test(matching), cmocka_unit_test(modes),
+		cmocka_unit_test(no_room), cmocka_unit_test(policies), cmocka_unit_test(matching), cmocka_unit_test(our_own), cmocka_unit_test(modes),
 	};
 	int failed;
 
