@@ -9,10 +9,15 @@
 
 #include "tls/tls.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define DAY_S 86400
 
@@ -55,27 +60,76 @@ static bool same(const struct stamp *a, const struct stamp *b)
 
 /* ---- pairs ---- */
 
-struct pairs { struct handoff *keys, *chains; };
+struct verdict {
+	int64_t expires;
+	bool works;
+	char why[200];
+};
 
-static int read_pairs(struct pairs *p, const struct super *s, const struct conf *conf, struct error *e)
+/* In the process that is to end: what it knows of keys goes with it. */
+static void judge_all(const struct super *s, const struct conf *conf, struct verdict *to)
 {
-	*p = (struct pairs){ 0 };
-	if (handoff_read(&p->keys, conf, s->path, role_name(ROLE_KEYS), e) == 0 &&
-	    handoff_read(&p->chains, conf, s->path, role_name(ROLE_RECEIVE), e) == 0)
-		return 0;
-	handoff_free(p->keys); /* wiped */
-	return -1;
+	struct handoff *keys = NULL, *chains = NULL;
+	struct error e = { 0 };
+
+	if (handoff_read(&keys, conf, s->path, role_name(ROLE_KEYS), &e) == -1 ||
+	    handoff_read(&chains, conf, s->path, role_name(ROLE_RECEIVE), &e) == -1)
+		_exit(SUPER_EXIT_OSERR);
+	for (size_t i = 0; i < conf->certificate_count; i++) {
+		struct view chain = handoff_get(chains, "chain", conf->certificates[i].title);
+
+		to[i].expires = tls_chain_expires(chain);
+		to[i].works = tls_pair_check(chain, handoff_get(keys, "key", conf->certificates[i].title), &e) == 0;
+		snprintf(to[i].why, sizeof to[i].why, "%.*s", (int)sizeof to[i].why - 1, to[i].works ? "" : e.text);
+	}
 }
 
-static void forget_pairs(struct pairs *p)
+static bool move_all(int fd, void *bytes, size_t n, bool out)
 {
-	handoff_free(p->keys);
-	handoff_free(p->chains);
+	char *p = bytes;
+
+	while (n) {
+		ssize_t r = out ? write(fd, p, n) : read(fd, p, n);
+
+		if (r == -1 && errno == EINTR)
+			continue;
+		if (r <= 0)
+			return false;
+		p += r;
+		n -= (size_t)r;
+	}
+	return true;
 }
 
-static int try_pair(const struct pairs *p, const char *title, struct error *e)
+/* One verdict for each certificate of conf, or NULL; the caller frees.  A process of its own tries the pairs, because OpenSSL leaves
+ * traces of a key that it has parsed, and only `keys` may hold any; it takes some milliseconds. */
+static struct verdict *try_all(const struct super *s, const struct conf *conf)
 {
-	return tls_pair_check(handoff_get(p->chains, "chain", title), handoff_get(p->keys, "key", title), e);
+	size_t size = (conf->certificate_count + 1) * sizeof(struct verdict);
+	struct verdict *all = calloc(1, size);
+	bool ok;
+	int fds[2];
+	pid_t pid;
+
+	if (!all || pipe2(fds, O_CLOEXEC) == -1) {
+		free(all);
+		return NULL;
+	}
+	pid = fork();
+	if (pid == 0) {
+		judge_all(s, conf, all);
+		_exit(move_all(fds[1], all, size, true) ? 0 : SUPER_EXIT_OSERR);
+	}
+	close(fds[1]);
+	ok = pid != -1 && move_all(fds[0], all, size, false);
+	close(fds[0]);
+	if (pid != -1)
+		while (waitpid(pid, NULL, 0) == -1 && errno == EINTR)
+			;
+	if (ok)
+		return all;
+	free(all);
+	return NULL;
 }
 
 static bool works_now(const struct super *s, const char *title)
@@ -88,21 +142,18 @@ static bool works_now(const struct super *s, const char *title)
 
 int certificates_try(struct super *s, const struct conf *conf, struct error *e)
 {
-	struct pairs p;
-	struct error why;
+	struct verdict *all;
 	int r = 0;
 
 	if (conf->certificate_count == 0)
 		return 0;
-	if (read_pairs(&p, s, conf, e) == -1)
-		return -1;
-	for (size_t i = 0; i < conf->certificate_count && r == 0; i++) {
-		const char *title = conf->certificates[i].title;
-
-		if (works_now(s, title) && try_pair(&p, title, &why) == -1)
-			r = error_set(e, ERROR_INPUT, "certificate \"%s\": %s; what serves now goes on", title, why.text);
-	}
-	forget_pairs(&p);
+	all = try_all(s, conf);
+	if (!all)
+		return error_set(e, ERROR_AGAIN, "the certificates cannot be tried");
+	for (size_t i = 0; i < conf->certificate_count && r == 0; i++)
+		if (!all[i].works && works_now(s, conf->certificates[i].title))
+			r = error_set(e, ERROR_INPUT, "certificate \"%s\": %s; what serves now goes on", conf->certificates[i].title, all[i].why);
+	free(all);
 	return r;
 }
 
@@ -140,27 +191,24 @@ static void look(const struct super *s, size_t i, struct stamp *chain, struct st
 
 void certificates_taken(struct super *s)
 {
-	struct pairs p;
-	struct error e;
+	struct verdict *all;
 
 	free(s->certificates);
 	s->certificates = calloc(s->conf->certificate_count + 1, sizeof *s->certificates);
 	for (size_t i = 0; s->certificates && i < s->conf->certificate_count; i++) /* before they are read: a later change is seen */
 		look(s, i, &s->certificates[i].chain, &s->certificates[i].key);
-	if (!s->certificates || read_pairs(&p, s, s->conf, &e) == -1)
-		return;
-	for (size_t i = 0; i < s->conf->certificate_count; i++) {
+	all = s->certificates && s->conf->certificate_count ? try_all(s, s->conf) : NULL;
+	for (size_t i = 0; all && i < s->conf->certificate_count; i++) {
 		struct certificate *c = &s->certificates[i];
-		const char *title = s->conf->certificates[i].title;
 
 		c->seen_chain = c->chain;
 		c->seen_key = c->key;
-		c->works = try_pair(&p, title, &e) == 0;
-		c->expires = tls_chain_expires(handoff_get(p.chains, "chain", title));
+		c->works = all[i].works;
+		c->expires = all[i].expires;
 		c->told_days = INT64_MAX;
 		tell_expiry(s, i);
 	}
-	forget_pairs(&p);
+	free(all);
 }
 
 /* What is new and rests is taken as seen; does any of it make a pair that is not in service? */
@@ -186,13 +234,10 @@ static bool rested(struct super *s, bool changed[])
 /* True when there is something to reload for. */
 static bool judge(struct super *s, const bool changed[])
 {
+	struct verdict *all = try_all(s, s->conf);
 	bool good = false;
-	struct pairs p;
-	struct error e;
 
-	if (read_pairs(&p, s, s->conf, &e) == -1)
-		return false;
-	for (size_t i = 0; i < s->conf->certificate_count; i++) {
+	for (size_t i = 0; all && i < s->conf->certificate_count; i++) {
 		struct certificate *c = &s->certificates[i];
 		const char *title = s->conf->certificates[i].title;
 
@@ -200,14 +245,14 @@ static bool judge(struct super *s, const bool changed[])
 			continue;
 		c->chain = c->seen_chain; /* judged: not again before the next change */
 		c->key = c->seen_key;
-		if (try_pair(&p, title, &e) == 0) {
+		if (all[i].works) {
 			good = true;
 			EMIT(s->events, CERTIFICATE_CHANGED, F_STR("title", title));
 		} else {
-			EMIT(s->events, CERTIFICATE_REFUSED, F_STR("title", title), F_STR("reason", e.text));
+			EMIT(s->events, CERTIFICATE_REFUSED, F_STR("title", title), F_STR("reason", all[i].why));
 		}
 	}
-	forget_pairs(&p);
+	free(all);
 	return good;
 }
 
