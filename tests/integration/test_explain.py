@@ -72,3 +72,17 @@ def test_dane_to_a_named_hop(postrider, sink, tree, folder):
     assert code == 0 and said["by"] == "local", (said, error)
     text = subprocess.run(p.command("route", "explain", "a@dane.test", "--control", str(p.dir / "control.sock")), capture_output=True, text=True, timeout=60)
     assert "level owed   dane" in text.stdout and "must match a TLSA record" in text.stdout
+
+
+def test_a_resolver_that_cannot_validate_says_so(postrider, tree, folder):
+    t = tree({"good": ("signed", "mx IN A 127.0.0.1\n")})
+    other = t.dir / "other-anchor"
+    other.write_text(". IN DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D\n")
+    p = postrider(extra=f'resolver = {{"127.0.0.1:{t.port}"}}\ntrust_anchor = "{other}"\n')
+    assert len(p.wait_event("dnssec_off", 20)) == 1
+    said = subprocess.run(p.command("status", "--control", str(p.dir / "control.sock")), capture_output=True, text=True, timeout=30).stdout
+    assert "resolve: the DNS cannot be validated, DANE is off" in said
+    q = postrider(extra=f'resolver = {{"127.0.0.1:{t.port}"}}\ntrust_anchor = "{t.anchor}"\n')
+    q.wait_event("dnssec_on", 20)
+    said = subprocess.run(q.command("status", "--control", str(q.dir / "control.sock")), capture_output=True, text=True, timeout=30).stdout
+    assert "DANE is off" not in said
