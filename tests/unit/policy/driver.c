@@ -25,6 +25,7 @@ static struct {
 	struct loop *loop;
 	struct buf in, mail;
 	struct loop_watch stdin_watch;
+	struct loop_timer pause;
 	int64_t offset;
 	uint64_t stream;
 	unsigned done;
@@ -159,6 +160,26 @@ static void order(struct view line)
 	}
 }
 
+/* The clocks do not go ahead before what was told until now has been heard: frames take turns of the loop. */
+static void take_orders(void *arg)
+{
+	bool first = true;
+
+	(void)arg;
+	for (;; first = false) {
+		struct view v = buf_view(&d.in);
+		size_t end = view_find(v, '\n');
+		if (end == v.n)
+			return;
+		if (!first && view_starts_nocase(v, VIEW("time "))) {
+			loop_timer_set(&d.pause, loop_now(d.loop) + 50);
+			return;
+		}
+		order(view_slice(v, 0, end));
+		buf_take(&d.in, end + 1);
+	}
+}
+
 static void on_input(void *arg, unsigned io)
 {
 	ssize_t n;
@@ -172,14 +193,8 @@ static void on_input(void *arg, unsigned io)
 		return;
 	}
 	buf_commit(&d.in, (size_t)n);
-	for (;;) {
-		struct view v = buf_view(&d.in);
-		size_t end = view_find(v, '\n');
-		if (end == v.n)
-			return;
-		order(view_slice(v, 0, end));
-		buf_take(&d.in, end + 1);
-	}
+	if (!d.pause.place)
+		take_orders(NULL);
 }
 
 /* ---- the world ---- */
@@ -238,7 +253,7 @@ int main(int argc, char **argv)
 	env.wall_ms = wall;
 	env.mono_ms = mono;
 	d.loop = loop_new(&env);
-	buf_init(&d.in, &alloc_libc, 65536);
+	buf_init(&d.in, &alloc_libc, 8 << 20);
 	buf_init(&d.mail, &alloc_libc, 8 << 20);
 	begin(&d.policy, &policy_role, conf, argv[1], &env);
 	begin(&d.resolve, &resolve_role, conf, argv[1], &env);
@@ -248,6 +263,7 @@ int main(int argc, char **argv)
 	d.policy.ops->channel(&d.policy, ROLE_RESOLVE, 0, 1, ends[0]);
 	d.send = join(&d.policy, ROLE_SEND, &send, send_word);
 	d.queue = join(&d.policy, ROLE_QUEUE, &queue, queue_word);
+	loop_timer_init(&d.pause, d.loop, take_orders, NULL);
 	loop_watch_start(&d.stdin_watch, d.loop, STDIN_FILENO, LOOP_READ, on_input, NULL);
 	loop_run(d.loop);
 	loop_watch_stop(&d.stdin_watch);
