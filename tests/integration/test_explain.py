@@ -61,6 +61,9 @@ def test_dane_to_a_named_hop(postrider, sink, tree, folder):
     for name in "stripped", "mismatch", "bogus":
         send(p.port, f"c@{name}.test")
         assert p.wait_event("deferred", 30, to=f"c@{name}.test")[0]["code"] == "451"
+    e = p.events("deferred", to="c@stripped.test")[0]
+    why = subprocess.run(p.command("queue", "--control", str(p.dir / "control.sock"), "why", e["id"]), capture_output=True, text=True, timeout=30).stdout
+    assert "tls_not_offered" in why and "TLS owed: dane" in why, why
     assert not clear.messages and len(hop.messages) == 2
     code, said, error = explain(p, "a@dane.test")
     assert code == 0 and said["hosts"][0]["level"] == "dane" and said["hosts"][0]["verdict"] == "send", (said, error)
