@@ -20,12 +20,12 @@
 /* Matching 0: the data itself is the certificate or the key. */
 static bool is_readable(const struct tls_tlsa *r)
 {
-	const unsigned char *p = (const unsigned char *)r->data.p, *end = p + r->data.n;
+	const unsigned char *p = (const unsigned char *)r->data.p, *end = r->data.n ? p + r->data.n : p;
 	X509 *x = NULL;
 	EVP_PKEY *k = NULL;
 	bool fine;
 
-	if (r->data.n > LONG_MAX)
+	if (r->data.n == 0 || r->data.n > LONG_MAX)
 		return false;
 	if (r->selector == TLSA_CERT)
 		fine = (x = d2i_X509(NULL, &p, (long)r->data.n)) != NULL && p == end && X509_get0_pubkey(x);

@@ -44,8 +44,8 @@ class Stolen:
     def write(self, data):
         """False: the other end has closed."""
         end = time.monotonic() + PATIENCE
-        os.kill(self.pid, signal.SIGSTOP)
         try:
+            os.kill(self.pid, signal.SIGSTOP)
             while not self.stands() and time.monotonic() < end:
                 time.sleep(0.0005)
             while data and time.monotonic() < end:
