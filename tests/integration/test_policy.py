@@ -8,6 +8,7 @@ import http.server
 import json
 import pathlib
 import re
+import smtplib
 import sqlite3
 import ssl
 import subprocess
@@ -528,3 +529,31 @@ def test_what_the_configuration_refuses(tmp_path, section, why):
     conf.write_text(f'hostname = "mx.ours.test"\nspool = "{tmp_path}/s"\ncontrol = "{tmp_path}/c"\n{section}\n')
     r = run(BINARY, "config", "check", "-c", conf, check=False)
     assert r.returncode == 78 and why in r.stdout + r.stderr, r
+
+
+# ---- the whole daemon ----
+
+@pytest.mark.parametrize("mode", ["enforce", "testing"])
+def test_mail_obeys_the_policy_and_the_result_is_counted(postrider, dns, https, pki, sink, mode):
+    """A next hop that offers no TLS: under enforce nothing leaves, under testing it does, and both are told to TLS-RPT."""
+    address = "127.0.7.9" if mode == "testing" else "127.0.7.10"   # the two may run at once
+    try:
+        hop = sink(address=address, port=25)
+    except PermissionError:
+        pytest.skip("port 25 needs root")
+    server = https(text(policy(mode)))
+    dns.set(*record("good.test", "v=STSv1; id=1"), "good.test. 0 MX 10 mx.good.test.", f"mx.good.test. 0 A {address}")
+    p = postrider(extra=f'resolver = {{"127.0.0.1:{dns.port}"}}\ntrust = "{pki["ca"].chain}"\nmta_sts_port = {server.port}\ntls_report {{ send = true }}\n')
+    with smtplib.SMTP("127.0.0.1", p.port, timeout=20) as s:
+        s.sendmail("a@src.test", ["x@good.test"], "Subject: x\r\n\r\nbody\r\n")
+    if mode == "testing":
+        hop.wait(1)
+    else:
+        p.wait_event("deferred", 20, to="x@good.test")
+        assert not hop.messages
+    assert p.events("policy_fetched", domain="good.test", mode=mode)
+
+    def counted():
+        with contextlib.closing(sqlite3.connect(p.dir / "spool-policy/policy.db")) as db:
+            return db.execute("SELECT policy_type, result, mx FROM result WHERE domain = 'good.test'").fetchall()
+    assert wait_for(counted, 10, "the result") == [(3, 2, "mx.good.test")]
