@@ -410,18 +410,21 @@ static bool lacks_requiretls(const struct link *l)
 }
 
 /* The host will not do; it is left by QUIT, as RFC 8689 4.2.1 wants, and the next is tried. */
-static void refuse_host(struct link *l)
+static void refuse_host(struct link *l, const char *reason, uint16_t detail)
 {
 	struct target *t = l->target;
 	char words[SEND_WORDS];
-	struct wire_result result = { .kind = WIRE_DEFERRED, .code = 451, .enhanced = { 4, 7, 30 }, .text = view_of(words, 0), .local = 1 };
+	struct wire_result result = { .kind = WIRE_DEFERRED, .code = 451, .enhanced = { 4, 7, detail }, .local = 1 };
 	bool lonely = !others_work(l);
 	size_t candidate = l->candidate;
 
-	describe(l, "REQUIRETLS is needed and not offered", NULL, words);
+	describe(l, reason, NULL, words);
 	result.text = view_cstr(words);
-	log_failed(l, "requiretls_not_offered", VIEW(""));
-	t->refused = 30;
+	log_failed(l, reason, VIEW(""));
+	if (detail == 30)
+		t->refused = 30;
+	else
+		t->waits = true;
 	candidate_of(l)->bad_until = now_of(l) + SEND_BAD_MS;
 	leave(l);
 	next_address(t, candidate, lonely, &result);
@@ -450,7 +453,7 @@ static void on_ready(struct link *l)
 
 	if (!is_kept(l)) {
 		EMIT(log_of(l), FAULT, F_STR("where", "send"), F_STR("reason", "less TLS than is owed: nothing is sent"));
-		leave(l);
+		refuse_host(l, "less TLS than is owed", 5);
 		return;
 	}
 	if (l->state == LINK_OPENING)
@@ -458,7 +461,7 @@ static void on_ready(struct link *l)
 	set_state(l, LINK_IDLE);
 	l->started = now_of(l);
 	if (lacks_requiretls(l))
-		refuse_host(l);
+		refuse_host(l, "REQUIRETLS is needed and not offered", 30);
 	else if ((l->sender->draining && !l->target->waiting) || (limit && l->messages >= limit))
 		leave(l);
 	else if (l->target->waiting)

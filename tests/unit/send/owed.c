@@ -227,7 +227,7 @@ static const struct situation {
 	{ "none", HOP(.tlsa = RIGHT), ";tls=none", SERVER_TLS, CERT_RIGHT, false, "a@b.test", WIRE_DELIVERED, 250, 1, 1, "owed=none reached=none", NULL },
 	{ "REQUIRETLS", HOP(0), ";require", SERVER_TLS, CERT_RIGHT, true, "a@b.test", WIRE_DELIVERED, 250, 1, 1, "owed=verify reached=verify", "MAIL FROM:<a@b.test> REQUIRETLS" },
 	{ "REQUIRETLS and DANE", HOP(.tlsa = RIGHT), ";require", SERVER_TLS, CERT_RIGHT, true, "a@b.test", WIRE_DELIVERED, 250, 1, 1, "owed=dane reached=dane", "REQUIRETLS" },
-	{ "REQUIRETLS is not offered", HOP(0), ";require", SERVER_TLS, CERT_RIGHT, false, "a@b.test", WIRE_FAILED, 550, 1, 0, "requiretls_not_offered", "REQUIRETLS is needed and not offered" },
+	{ "REQUIRETLS is not offered", HOP(0), ";require", SERVER_TLS, CERT_RIGHT, false, "a@b.test", WIRE_FAILED, 550, 1, 0, "REQUIRETLS is needed and not offered", "REQUIRETLS is needed and not offered" },
 	{ "REQUIRETLS, self-signed", HOP(0), ";require", SERVER_TLS, CERT_ALONE, true, "a@b.test", WIRE_FAILED, 550, 1, 0, "owed=verify", "TLS owed: verify" },
 	{ "REQUIRETLS, STARTTLS stripped", HOP(0), ";require", SERVER_NO_TLS, CERT_RIGHT, true, "a@b.test", WIRE_FAILED, 550, 1, 0, "tls_not_offered", "TLS owed: verify" },
 	{ "REQUIRETLS where tls = none", HOP(0), ";tls=none;require", SERVER_TLS, CERT_RIGHT, true, "a@b.test", WIRE_FAILED, 550, 0, 0, "verdict=skip", "no TLS to this hop" },
