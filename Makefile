@@ -45,6 +45,9 @@ $(FUZZ)/build.ninja: | deps
 demo: deps all ## build, then show the main job end to end (under a minute)
 	$(PYTHON) tests/demo/demo.py --binary $(BUILD)/postrider
 
+demo-tls: deps all ## DANE, MTA-STS, both, neither, and attacks: what is owed, what was done, and why (as root; a quarter of a minute)
+	$(PYTHON) tests/demo/demo_tls.py --binary $(BUILD)/postrider
+
 test: deps all $(SAN)/build.ninja $(FUZZ)/build.ninja ## every rung that fits into 12 minutes; closes with "N passed, N failed"
 	ninja -C $(SAN) -j $(JOBS)
 	ninja -C $(FUZZ) -j $(JOBS) fuzz-targets
@@ -123,4 +126,4 @@ install: all ## as meson install (DESTDIR, prefix by `meson configure`)
 clean: ## remove the build folders
 	rm -rf $(BUILD) $(SAN) $(FUZZ) $(COV) $(AFLFUZZ)
 
-.PHONY: all help deps demo sim test test-unit test-integration test-corpora fuzz soak attacks crash metamorphic coverage controls bench bench-where bench-scale bench-smoke run docs install clean
+.PHONY: all help deps demo demo-tls sim test test-unit test-integration test-corpora fuzz soak attacks crash metamorphic coverage controls bench bench-where bench-scale bench-smoke run docs install clean

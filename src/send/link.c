@@ -101,12 +101,12 @@ static bool others_work(const struct link *l)
 
 /* All addresses have been tried.  REQUIRETLS that no host can fulfil fails the mail (RFC 8689 4.2.1), once none is left that
  * could not be asked; a report then still has its day (section 5: it is not discarded for that). */
-static void give_up(struct target *t, struct wire_result *result)
+static void give_up(struct target *t, struct wire_result *result, const struct link *last)
 {
 	struct wire_result refused = *result;
 
 	if (!t->dest.require || !t->refused || t->waits) {
-		send_target_fail_waiting(t, result, true);
+		send_target_fail_waiting(t, result, true, last);
 		return;
 	}
 	refused.kind = WIRE_FAILED;
@@ -117,12 +117,13 @@ static void give_up(struct target *t, struct wire_result *result)
 	for (struct send_delivery *d; (d = send_target_pop(t)) != NULL;) {
 		bool report = d->message.sender.n == 0;
 		send_delivery_decide_rest(d, report ? result : &refused, VIEW(""));
-		send_delivery_finish(d, false, false, false, NULL);
+		send_delivery_finish(d, false, false, false, last);
 	}
 }
 
-/* This address will not do: the next one, or the end of hope.  lonely: no other link of the destination is at work. */
-static void next_address(struct target *t, size_t candidate, bool lonely, struct wire_result *result)
+/* This address will not do: the next one, or the end of hope.  lonely: no other link of the destination is at work.  last: a copy of
+ * the link that is gone, for what it owed. */
+static void next_address(struct target *t, size_t candidate, bool lonely, struct wire_result *result, const struct link *last)
 {
 	size_t next = send_target_candidate(t, candidate + 1);
 
@@ -133,7 +134,7 @@ static void next_address(struct target *t, size_t candidate, bool lonely, struct
 		return;
 	}
 	if (lonely && t->opening_n == 0)
-		give_up(t, result);
+		give_up(t, result, last);
 }
 
 /* Our words on a failure: where, what, and what was owed there. */
@@ -154,6 +155,7 @@ static void opening_failed(struct link *l, const char *reason, const struct psmt
 	struct wire_result result = { .kind = WIRE_DEFERRED, .code = 451, .enhanced = { 4, 4, 1 }, .local = 1 };
 	bool lonely = !others_work(l); /* told before the link is gone */
 	size_t candidate = l->candidate;
+	struct link last;
 
 	log_failed(l, reason, reply ? send_view(reply->text) : VIEW(""));
 	describe(l, reason, reply, words);
@@ -165,8 +167,9 @@ static void opening_failed(struct link *l, const char *reason, const struct psmt
 	} else
 		t->waits = true;
 	candidate_of(l)->bad_until = now_of(l) + SEND_BAD_MS;
+	last = *l;
 	send_link_free(l);
-	next_address(t, candidate, lonely, &result);
+	next_address(t, candidate, lonely, &result, &last);
 }
 
 /* The same address once more: in clear, or with another mechanism. */
@@ -427,7 +430,7 @@ static void refuse_host(struct link *l, const char *reason, uint16_t detail)
 		t->waits = true;
 	candidate_of(l)->bad_until = now_of(l) + SEND_BAD_MS;
 	leave(l);
-	next_address(t, candidate, lonely, &result);
+	next_address(t, candidate, lonely, &result, l);
 }
 
 /* The last word before any message: what was owed has been reached.  libpsmtp and the TLS engine have seen to it; this is the
@@ -738,7 +741,7 @@ bool send_link_open(struct target *t, size_t candidate)
 	char text[ADDRESS_TEXT];
 
 	if (!l) {
-		send_target_fail_waiting(t, &no_memory, false);
+		send_target_fail_waiting(t, &no_memory, false, NULL);
 		return false;
 	}
 	*l = (struct link){ .next = t->links, .target = t, .sender = s, .candidate = candidate };

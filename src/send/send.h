@@ -205,7 +205,8 @@ void send_target_remove(struct target *, struct send_delivery *); /* from among 
 void send_target_free(struct target *);
 void send_target_leave(struct target *); /* its idle links say QUIT */
 void send_target_sweep(struct sender *, uint64_t idle_ms); /* forgets targets that were idle for so long */
-void send_target_fail_waiting(struct target *, const struct wire_result *, bool host_failed);
+/* last: what the last link owed and reached; NULL: there was none. */
+void send_target_fail_waiting(struct target *, const struct wire_result *, bool host_failed, const struct link *last);
 /* The next address worth trying, or target->candidate_count. */
 size_t send_target_candidate(struct target *, size_t from);
 

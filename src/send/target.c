@@ -106,13 +106,13 @@ void send_target_remove(struct target *t, struct send_delivery *d)
 	t->waiting_n--;
 }
 
-void send_target_fail_waiting(struct target *t, const struct wire_result *result, bool host_failed)
+void send_target_fail_waiting(struct target *t, const struct wire_result *result, bool host_failed, const struct link *last)
 {
 	struct send_delivery *d;
 
 	while ((d = send_target_pop(t)) != NULL) {
 		send_delivery_decide_rest(d, result, VIEW(""));
-		send_delivery_finish(d, host_failed, false, false, NULL);
+		send_delivery_finish(d, host_failed, false, false, last);
 	}
 }
 
@@ -150,7 +150,7 @@ void send_target_run(struct target *t)
 	}
 	if (t->state == PLAN_FAILED) {
 		struct wire_result failure = t->failure; /* the run may end in a new plan */
-		send_target_fail_waiting(t, &failure, failure.kind == WIRE_DEFERRED);
+		send_target_fail_waiting(t, &failure, failure.kind == WIRE_DEFERRED, NULL);
 		return;
 	}
 	first = send_target_candidate(t, 0);

@@ -1,13 +1,14 @@
 """DANE end to end: a signed tree of our own, next hops with TLS, what Postrider does with mail to each, and what `route explain` says of it."""
 import hashlib
 import json
+import os
 import pathlib
 import subprocess
 import tempfile
 
 import pytest
 
-from conftest import free_port, make_certificate
+from conftest import BINARY, ROOT, free_port, make_certificate
 from signed_tree import SignedTree
 from test_delivery import send
 
@@ -60,7 +61,9 @@ def test_dane_to_a_named_hop(postrider, sink, tree, folder):
     assert e["owed"] == "may" and e["reached"] == "encrypt"
     for name in "stripped", "mismatch", "bogus":
         send(p.port, f"c@{name}.test")
-        assert p.wait_event("deferred", 30, to=f"c@{name}.test")[0]["code"] == "451"
+        e = p.wait_event("deferred", 30, to=f"c@{name}.test")[0]
+        assert e["code"] == "451"
+        assert name == "bogus" or (e["owed"] == "dane" and e["reached"] in ("", "none", "may") and "TLSA" in e["why"] and e["policy"] == "tlsa"), e
     e = p.events("deferred", to="c@stripped.test")[0]
     why = subprocess.run(p.command("queue", "--control", str(p.dir / "control.sock"), "why", e["id"]), capture_output=True, text=True, timeout=30).stdout
     assert "tls_not_offered" in why and "TLS owed: dane" in why, why
@@ -89,3 +92,11 @@ def test_a_resolver_that_cannot_validate_says_so(postrider, tree, folder):
     q.wait_event("dnssec_on", 20)
     said = subprocess.run(q.command("status", "--control", str(q.dir / "control.sock")), capture_output=True, text=True, timeout=30).stdout
     assert "DANE is off" not in said
+
+
+def test_the_demonstration():
+    """`make demo-tls`: eight domains, four of them under attack."""
+    if os.geteuid() != 0:
+        pytest.skip("port 25 needs root")
+    r = subprocess.run(["/usr/bin/python3", str(ROOT / "tests/demo/demo_tls.py"), "--binary", BINARY], capture_output=True, text=True, timeout=120)
+    assert r.returncode == 0 and "8 of 8 as the RFCs want it" in r.stdout, r.stdout[-4000:] + r.stderr[-2000:]
