@@ -234,7 +234,7 @@ def driver(dns, pki, tmp_path):
     def make(server, extra="", folder="policy"):
         conf = tmp_path / "driver.conf"
         port = server.port if hasattr(server, "port") else server
-        conf.write_text(f'hostname = "mx.ours.test"\nspool = "{tmp_path}/spool"\ncontrol = "{tmp_path}/c"\npolicy_folder = "{tmp_path}/{folder}"\n'
+        conf.write_text(f'dane = false\nhostname = "mx.ours.test"\nspool = "{tmp_path}/spool"\ncontrol = "{tmp_path}/c"\npolicy_folder = "{tmp_path}/{folder}"\n'
                         f'resolver = {{"127.0.0.1:{dns.port}"}}\ntrust = "{pki["ca"].chain}"\nmta_sts_port = {port}\n{extra}')
         made.append(Driver(conf, tmp_path / "driver.log"))
         return made[-1]
@@ -501,7 +501,7 @@ def test_what_we_publish_is_what_others_take(dns, https, driver, tmp_path):
     """The record and the file that the command prints, served, and fetched by the role itself."""
     conf = tmp_path / "ours.conf"
     sections = 'sts_policy "Good.test" { mode = enforce mx = {"mx.good.test", "*.back.test"} max_age = "7d" }\nsts_policy "old.test" { mode = none max_age = "1h" }\n'
-    conf.write_text(f'hostname = "mx.ours.test"\nspool = "{tmp_path}/s"\ncontrol = "{tmp_path}/c"\n{sections}')
+    conf.write_text(f'dane = false\nhostname = "mx.ours.test"\nspool = "{tmp_path}/s"\ncontrol = "{tmp_path}/c"\n{sections}')
     file = run(BINARY, "mta-sts", "policy", "-c", conf, "good.test").stdout
     records = dict(re.findall(r'^(\S+)\. TXT "(.*)"$', run(BINARY, "mta-sts", "records", "-c", conf).stdout, re.M))
     assert set(records) == {"_mta-sts.Good.test", "_mta-sts.old.test"} and len(set(records.values())) == 2
@@ -526,7 +526,7 @@ def test_what_we_publish_is_what_others_take(dns, https, driver, tmp_path):
 ])
 def test_what_the_configuration_refuses(tmp_path, section, why):
     conf = tmp_path / "x.conf"
-    conf.write_text(f'hostname = "mx.ours.test"\nspool = "{tmp_path}/s"\ncontrol = "{tmp_path}/c"\n{section}\n')
+    conf.write_text(f'dane = false\nhostname = "mx.ours.test"\nspool = "{tmp_path}/s"\ncontrol = "{tmp_path}/c"\n{section}\n')
     r = run(BINARY, "config", "check", "-c", conf, check=False)
     assert r.returncode == 78 and why in r.stdout + r.stderr, r
 
