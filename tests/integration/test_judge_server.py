@@ -156,7 +156,7 @@ MAIL = [
     ("3461 4.4", "E", m("<a@b.test> ENVID=" + "x" * 100), F), ("3461 4.4", "E", m("<a@b.test> ENVID=" + "x" * 101), ARG), ("3461 4.4", "E", m("<a@b.test> ENVID=\xe9"), ARG),
     ("3461 4.3", "H", m("<a@b.test> RET=FULL"), "555-5.5.4"), ("5321 4.1.1.11", "E", m("<a@b.test> RET=FULL RET=FULL"), ARG), ("3461 4.1", "E", m("<a@b.test> NOTIFY=NEVER"), "555-5.5.4"),
     ("5321 4.1.1.11", "E", m("<a@b.test> FOO=1"), "555-5.5.4"), ("5321 4.1.1.11", "E", m("<a@b.test> FOO"), "555-5.5.4"), ("5321 4.1.2", "E", m("<a@b.test> -FOO"), "501-5.5.4,555-5.5.4"),
-    ("4954 5", "E", m("<a@b.test> AUTH=<>"), "555-5.5.4"), ("8689 2", "E", m("<a@b.test> REQUIRETLS"), "555-5.5.4"), ("6710", "E", m("<a@b.test> MT-PRIORITY=3"), "555-5.5.4"),
+    ("4954 5", "E", m("<a@b.test> AUTH=<>"), "555-5.5.4"), ("6710", "E", m("<a@b.test> MT-PRIORITY=3"), "555-5.5.4"),
     ("5321 4.1.2", "E", m("<a@b.test>   SIZE=1   BODY=7BIT  "), F), ("5321 4.1.1.11", "E", m("<a@b.test> " + "X" * 2000), "555-5.5.4"),
     ("5321 4.5.3.1.4", "E", "MAIL FROM:<a@b.test> " + "X" * 2025 + "|", "555-5.5.4"), ("5321 4.5.3.1.4", "E", "MAIL FROM:<a@b.test> " + "X" * 2026 + "|", BAD),
 ]
@@ -210,6 +210,7 @@ BDAT = [
 ]
 
 CLEAR = [  # in clear only
+    ("8689 2", "E", m("<a@b.test> REQUIRETLS"), "555-5.5.4"),
     ("3207 4", "", "STARTTLS|", ORDER), ("3207 4", "", "STARTTLS|NOOP|", f"{ORDER} {OK}"), ("3207 4", "H", "STARTTLS|", ORDER), ("3207 4", "E", "STARTTLS x|NOOP|", f"{ARG} {OK}"),
     ("3207 4", "M", "STARTTLS|" + R + "DATA|x|.|", f"{ORDER} {T} 354 {OK}"), ("3207 4", "R", "STARTTLS|DATA|x|.|", f"{ORDER} 354 {OK}"), ("3207 4.2", "E", "STARTTLS|NOOP|", "554-5.5.1 ^"),
     ("3207 4.2", "E", "STARTTLS|EHLO x|MAIL FROM:<evil@x.test>|", "554-5.5.1 ^"), ("3207 4.2", "E", "NOOP|STARTTLS|\x16\x03\x01", f"{OK} 554-5.5.1 ^"), ("3207 4.2", "E", "STARTTLS||", "554-5.5.1 ^"),
@@ -217,6 +218,7 @@ CLEAR = [  # in clear only
     ("3207 4", "E", "HELO c.test|STARTTLS|", f"H {ORDER}"), ("3207 4", "", "STARTTLS|" * 3, " ".join([ORDER] * 3)), ("5321 4.2.4", "E", "STARTTL|STARTTLSX|", f"{BAD} {BAD}"),
 ]
 TLS = [  # inside TLS only
+    ("8689 2", "E", m("<a@b.test> REQUIRETLS"), F), ("8689 2", "E", m("<a@b.test> REQUIRETLS=1"), ARG), ("8689 2", "E", m("<a@b.test> REQUIRETLS REQUIRETLS"), ARG),
     ("3207 4.2", "", "STARTTLS|", ORDER), ("3207 4.2", "E", "STARTTLS|NOOP|", f"{ORDER} {OK}"), ("3207 4.2", "E", "STARTTLS x|", f"{ORDER},{ARG}"), ("3207 4.2", "R", "STARTTLS|DATA|x|.|", f"{ORDER} 354 {OK}"),
     ("3207 4.2", "M", "STARTTLS|" * 5 + R, " ".join([ORDER] * 5) + " " + T), ("3207 4.2", "H", "STARTTLS|" + M, f"{ORDER} {F}"),
 ]
@@ -581,7 +583,7 @@ def test_random_walk(judge, seed):
             put(sock, data, {"pieces": r.randrange(2, 40), "single": 1}.get(how))
             with contextlib.closing(socket.socket(fileno=os.dup(sock.fileno()))) as raw, contextlib.suppress(OSError):
                 raw.shutdown(socket.SHUT_WR)
-            got = [g.replace("250-STARTTLS\n", "") for g in nameless(read_to_end(sock))]
+            got = [g.replace("250-STARTTLS\n", "").replace("250-REQUIRETLS\n", "") for g in nameless(read_to_end(sock))]
             sock.close()
         said.append(got if how == "tls" else got[1:])
     assert said[0] == said[1] == said[2] == said[3]
@@ -732,7 +734,7 @@ def test_capabilities(judge):
     tls.starttls()
     words = {line[4:].split(" ")[0] for line in clear.splitlines()[1:]}
     assert words == {"PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "DSN", "CHUNKING", "ENHANCEDSTATUSCODES", "LIMITS", "STARTTLS"}, words
-    assert {line[4:].split(" ")[0] for line in tls.say("EHLO c.test").splitlines()[1:]} == words - {"STARTTLS"}
+    assert {line[4:].split(" ")[0] for line in tls.say("EHLO c.test").splitlines()[1:]} == words - {"STARTTLS"} | {"REQUIRETLS"}
     assert "SIZE 20000" in clear and "RCPTMAX=1000" in clear
     few = Talk(judge.values["few"]).say("EHLO c.test")
     assert "RCPTMAX=2" in few and "MAILMAX=2" in few
