@@ -86,6 +86,7 @@ struct worker {
 	struct session **places;  /* by the low bits of a stream number; NULL: free */
 	uint32_t place_count, place_free, *free_places;
 	uint32_t sessions, sessions_most; /* most: since memory was given back */
+	bool trimming;                    /* a flood ebbs away: not all of its memory has been given back */
 	uint64_t streams;         /* numbers given so far */
 	struct session *coming, **coming_end; /* by when they were last heard of */
 	uint32_t coming_count;

@@ -298,9 +298,12 @@ static void drain(struct worker *w, uint32_t grace_ms)
 
 void receive_worker_session_gone(struct worker *w)
 {
-	if (w->sessions_most >= RECEIVE_TRIM_SESSIONS && w->sessions < w->sessions_most / 8) {
-		malloc_trim(0); /* glibc would keep it for the next flood */
+	/* glibc would keep a flood's memory for the next one.  Given back at an eighth of it, an eighth of that and so on:
+	 * what is left at the first time holds pages of its own. */
+	if ((w->trimming || w->sessions_most >= RECEIVE_TRIM_SESSIONS) && w->sessions <= w->sessions_most / 8) {
+		malloc_trim(0);
 		w->sessions_most = w->sessions;
+		w->trimming = w->sessions >= 8;
 	}
 	check_drained(w);
 }
