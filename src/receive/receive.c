@@ -64,7 +64,7 @@ static int prepare(struct role *role, struct error *e)
 		return error_set(e, ERROR_AGAIN, "no memory");
 	role->state = r;
 	r->role = role;
-	r->peers = receive_peers_new(env_random_u64(role->env));
+	r->peers = peers_new(env_random_u64(role->env));
 	r->worker_count = role->single ? 1 : role_loops(role->conf);
 	r->workers = calloc(r->worker_count, sizeof *r->workers);
 	r->sessions = calloc(role->conf->listener_count, sizeof *r->sessions);
@@ -156,7 +156,7 @@ static void stop(struct role *role)
 	for (unsigned i = 0; r->workers && i < r->worker_count; i++)
 		receive_worker_free(&r->workers[i]);
 	loop_wake_free(&r->drained);
-	receive_peers_free(r->peers);
+	peers_free(r->peers);
 	if (r->ticket_timer.loop)
 		loop_timer_stop(&r->ticket_timer);
 	tls_tickets_free(r->tickets);

@@ -1,7 +1,7 @@
 /* receive.h - inside the room: the role, its loops and their sessions.
  *
  * One worker a core, each with a loop, listeners, channels to queue and local, a signing line to keys, and its own
- * sessions; workers share nothing but the table of client addresses (peers.h).  Worker 0 runs on the role's main loop,
+ * sessions; workers share nothing but the table of client addresses (net/peers.h).  Worker 0 runs on the role's main loop,
  * the others on threads; what concerns another worker reaches it through its mailbox (net/thread.h).
  */
 #ifndef RECEIVE_RECEIVE_H
@@ -11,7 +11,7 @@
 #include "net/conn.h"
 #include "net/listen.h"
 #include "net/thread.h"
-#include "receive/peers.h"
+#include "net/peers.h"
 #include "tls/sign_client.h"
 #include "tls/tls.h"
 #include "wire/role.h"

@@ -223,7 +223,7 @@ static const struct psmtp_reply *admit(struct session *s)
 	s->counted = true;
 	if (here >= s->listener->set.sessions || all >= room->most_sessions)
 		return &too_many;
-	s->in_peers = receive_peers_enter(room->peers, (const struct sockaddr *)&s->peer.sa,
+	s->in_peers = peers_enter(room->peers, (const struct sockaddr *)&s->peer.sa,
 	                          s->trusted ? 0 : s->listener->set.sessions_per_address);
 	if (!s->in_peers)
 		return &too_many;
@@ -475,7 +475,7 @@ void receive_session_free(struct session *s)
 	receive_transaction_reset(s);
 	log_end(s);
 	if (s->in_peers)
-		receive_peers_leave(w->room->peers, (const struct sockaddr *)&s->peer.sa);
+		peers_leave(w->room->peers, (const struct sockaddr *)&s->peer.sa);
 	if (s->counted) {
 		atomic_fetch_sub(&w->room->sessions[s->listener_index], 1);
 		atomic_fetch_sub(&w->room->all_sessions, 1);

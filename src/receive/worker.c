@@ -5,6 +5,8 @@
  */
 #include "receive/receive.h"
 
+#include "wire/certificates.h"
+
 #include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
@@ -94,61 +96,36 @@ static const struct channel_handler local_handler = { on_local_frame, on_local_c
 
 /* ---- certificates ---- */
 
-_Static_assert(CONF_CERTIFICATES_MAX <= TLS_CERTIFICATES_MAX && CONF_CERTIFICATES_MAX <= 64, "all fit, and into the bits");
-
-static void tell_broken(struct worker *w, const struct conf_listener *l, size_t nth, const char *why)
+static struct certificates_shown shown(struct worker *w, const struct conf_listener *l)
 {
-	const struct role *role = receive_worker_role(w);
-
-	if (w->index == 0)
-		EMIT(role->events, CERTIFICATE_BROKEN, F_STR("title", role->conf->certificates[l->certificates[nth]].title),
-		     F_STR("listener", l->title), F_STR("reason", why));
+	return (struct certificates_shown){
+		.title = l->title,
+		.certificates = l->certificates,
+		.n = l->certificate_count,
+		.policy = (enum tls_policy)l->set.tls_policy,
+		.tickets = w->room->tickets,
+		.clients = l->set.client_certificates == CONF_CLIENTS_ASK ? w->room->clients : NULL,
+		.keys = &w->keys,
+		.silent = w->index != 0,
+	};
 }
 
 static void check_certificates(struct worker *w)
 {
-	const struct conf *conf = receive_worker_role(w)->conf;
-	struct error e = { 0 };
+	const struct role *role = receive_worker_role(w);
 
-	for (size_t i = 0; i < conf->listener_count; i++) {
-		const struct conf_listener *l = &conf->listeners[i];
+	for (size_t i = 0; i < role->conf->listener_count; i++) {
+		struct certificates_shown s = shown(w, &role->conf->listeners[i]);
 
-		for (unsigned n = 0; w->tls[i] && n < l->certificate_count; n++) {
-			bool broken = tls_server_check(w->tls[i], n, &e) == -1, was = w->tls_broken[i] >> n & 1;
-
-			if (broken && !was)
-				tell_broken(w, l, n, e.text);
-			w->tls_broken[i] = (w->tls_broken[i] & ~(UINT64_C(1) << n)) | (uint64_t)broken << n;
-		}
+		certificates_check(role, &s, w->tls[i], &w->tls_broken[i]);
 	}
 }
 
 static struct tls_context *make_context(struct worker *w, const struct conf_listener *l)
 {
-	const struct role *role = receive_worker_role(w);
-	struct tls_server_certificate certificates[CONF_CERTIFICATES_MAX];
-	struct tls_server_options o = {
-		.certificates = certificates,
-		.certificates_n = (unsigned)l->certificate_count,
-		.signer = { sign_client_sign, &w->keys },
-		.tickets = w->room->tickets,
-		.session_context = view_cstr(l->title),
-		.policy = (enum tls_policy)l->set.tls_policy,
-		.clients = l->set.client_certificates == CONF_CLIENTS_ASK ? w->room->clients : NULL,
-	};
-	struct error e = { 0 };
-	struct tls_context *c;
+	struct certificates_shown s = shown(w, l);
 
-	for (size_t i = 0; i < l->certificate_count; i++)
-		certificates[i] = (struct tls_server_certificate){
-			.chain = handoff_get(role->files, "chain", role->conf->certificates[l->certificates[i]].title), .key = l->certificates[i]
-		};
-	if (role->single)
-		o.signer = (struct tls_signer){ role->sign, role->sign_arg };
-	c = tls_server_new(&o, &e);
-	if (!c)
-		tell_broken(w, l, 0, e.text);
-	return c;
+	return certificates_context(receive_worker_role(w), &s);
 }
 
 /* ---- listeners ---- */

@@ -1,10 +1,9 @@
-/* accept.c - tests of receive/accept.c and peers.c: who may send to whom, every relay trick, and who counts as one client. */
+/* accept.c - tests of receive/accept.c: who may send to whom, every relay trick. */
 #include "rig.h"
 
 #include "conf/users.h"
 #include "net/address.h"
 #include "receive/accept.h"
-#include "receive/peers.h"
 
 #include <string.h>
 
@@ -163,53 +162,10 @@ static void test_users(void **state)
 	assert_false(conf_users_has(VIEW("#x\n"), VIEW("#x")));
 }
 
-/* ---- peers ---- */
-
-static const struct sockaddr *sa(const char *text)
-{
-	static struct address a;
-
-	assert_true(address_parse_host(view_cstr(text), 25, &a));
-	return (const struct sockaddr *)&a.sa;
-}
-
-static void test_peers(void **state)
-{
-	struct peers *p = receive_peers_new(0x1234567);
-	char text[64];
-
-	(void)state;
-	assert_true(receive_peers_enter(p, sa("192.0.2.1"), 2));
-	assert_true(receive_peers_enter(p, sa("::ffff:192.0.2.1"), 2)); /* the same host */
-	assert_false(receive_peers_enter(p, sa("192.0.2.1"), 2));
-	assert_true(receive_peers_enter(p, sa("192.0.2.2"), 2));
-	assert_true(receive_peers_enter(p, sa("192.0.2.1"), 0)); /* no limit, but counted */
-	receive_peers_leave(p, sa("192.0.2.1"));
-	receive_peers_leave(p, sa("192.0.2.1"));
-	assert_true(receive_peers_enter(p, sa("192.0.2.1"), 2));
-	assert_true(receive_peers_enter(p, sa("2001:db8:1:2::1"), 1));
-	assert_false(receive_peers_enter(p, sa("2001:db8:1:2:ffff::2"), 1)); /* one /64 */
-	assert_true(receive_peers_enter(p, sa("2001:db8:1:3::1"), 1));
-	receive_peers_leave(p, sa("2001:db8:1:2:abcd::"));
-	assert_true(receive_peers_enter(p, sa("2001:db8:1:2::1"), 1));
-	for (unsigned round = 0; round < 2; round++) { /* twenty thousand come and go */
-		for (unsigned i = 0; i < 20000; i++) {
-			snprintf(text, sizeof text, "10.%u.%u.%u", i >> 16, (i >> 8) & 255, i & 255);
-			assert_true(receive_peers_enter(p, sa(text), 1));
-		}
-		for (unsigned i = 0; i < 20000; i++) {
-			snprintf(text, sizeof text, "10.%u.%u.%u", i >> 16, (i >> 8) & 255, i & 255);
-			receive_peers_leave(p, sa(text));
-		}
-	}
-	receive_peers_free(p); /* with entries left */
-	receive_peers_free(NULL);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_list_missing), cmocka_unit_test(test_table), cmocka_unit_test(test_users), cmocka_unit_test(test_peers),
+		cmocka_unit_test(test_list_missing), cmocka_unit_test(test_table), cmocka_unit_test(test_users),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -211,7 +211,7 @@ static void world_free(struct world *w)
 	assert_int_equal(atomic_load(&w->room->sessions[0]), 0);
 	assert_int_equal(w->room->workers[0].place_free, w->room->workers[0].place_count);
 	struct sockaddr_in me = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	assert_true(receive_peers_enter(w->room->peers, (struct sockaddr *)&me, 1)); /* nobody of us is counted any more */
+	assert_true(peers_enter(w->room->peers, (struct sockaddr *)&me, 1)); /* nobody of us is counted any more */
 	receive_role.stop(&w->rig->role);
 	w->rig->role.ops = NULL;
 	rig_turns(w->rig, 3);

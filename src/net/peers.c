@@ -1,5 +1,5 @@
 /* peers.c - see peers.h. */
-#include "receive/peers.h"
+#include "net/peers.h"
 
 #include "base/view.h"
 
@@ -56,7 +56,7 @@ static struct peer **find(struct peers *p, const unsigned char key[17])
 	return at;
 }
 
-struct peers *receive_peers_new(uint64_t seed)
+struct peers *peers_new(uint64_t seed)
 {
 	struct peers *p = calloc(1, sizeof *p);
 
@@ -67,7 +67,7 @@ struct peers *receive_peers_new(uint64_t seed)
 	return p;
 }
 
-void receive_peers_free(struct peers *p)
+void peers_free(struct peers *p)
 {
 	if (!p)
 		return;
@@ -81,7 +81,7 @@ void receive_peers_free(struct peers *p)
 	free(p);
 }
 
-bool receive_peers_enter(struct peers *p, const struct sockaddr *sa, uint64_t limit)
+bool peers_enter(struct peers *p, const struct sockaddr *sa, uint64_t limit)
 {
 	unsigned char key[17];
 	struct peer **at;
@@ -100,7 +100,7 @@ bool receive_peers_enter(struct peers *p, const struct sockaddr *sa, uint64_t li
 	return ok;
 }
 
-void receive_peers_leave(struct peers *p, const struct sockaddr *sa)
+void peers_leave(struct peers *p, const struct sockaddr *sa)
 {
 	unsigned char key[17];
 	struct peer **at, *gone;
