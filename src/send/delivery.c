@@ -193,6 +193,9 @@ void send_delivery_finish(struct send_delivery *d, bool host_failed, bool maybe,
 		m.reached = (uint8_t)l->reached;
 		m.policy = view_cstr(route_rpt_policy_name(l->policy));
 		m.why = view_cstr(l->why);
+	} else if (d->target->failure_owed) { /* no session, because of what is owed: the reason says why */
+		m.owed = (uint8_t)d->target->failure_owed;
+		m.policy = view_cstr(route_rpt_policy_name(d->target->failure_policy));
 	}
 	buf_init(&list, &alloc_libc, CHANNEL_FRAME_MAX - 4096);
 	for (uint32_t i = 0; i < d->message.rcpt_count && ok; i++) {

@@ -45,9 +45,14 @@ static void plan_done(struct target *t)
 
 static void plan_fail(struct target *t, const struct wire_result *result, const char *words)
 {
+	enum route_level owed = t->failure_owed;
+	enum route_rpt_policy policy = t->failure_policy;
+
 	snprintf(t->failure_text, sizeof t->failure_text, "%s", words); /* they may be of the facts that go now */
 	send_explain_done(t, t->failure_text);
 	send_plan_forget(t);
+	t->failure_owed = owed;
+	t->failure_policy = policy;
 	t->failure = *result;
 	t->failure.text = view_cstr(t->failure_text);
 	t->state = PLAN_FAILED;
@@ -66,6 +71,8 @@ void send_plan_forget(struct target *t)
 	t->facts = NULL;
 	t->candidate_count = t->host_count = 0;
 	t->refused = 0;
+	t->failure_owed = 0;
+	t->failure_policy = 0;
 	t->waits = false;
 	t->ttl = UINT32_MAX; /* until an answer says less; what needs no question holds longest */
 	t->state = PLAN_NONE;
@@ -174,6 +181,8 @@ static void plan_one(struct target *t, const struct address *a, const char *name
 	h->tls = (struct route_tls_host){ .name = t->hosts[0].name, .literal = true };
 	send_facts_judge(t->facts, 1);
 	if (h->choice.verdict == ROUTE_SKIP) {
+		t->failure_owed = h->choice.level;
+		t->failure_policy = h->choice.policy;
 		plan_fail(t, &no_require, h->choice.why);
 		return;
 	}
@@ -213,6 +222,8 @@ static void fail_withheld(struct target *t, const struct fact_host *h)
 		result.enhanced[2] = t->refused;
 	}
 	snprintf(words, sizeof words, "%.100s: %.250s", h->tls.name, h->choice.why);
+	t->failure_owed = h->choice.level;
+	t->failure_policy = h->choice.policy;
 	plan_fail(t, &result, words);
 }
 
@@ -329,6 +340,17 @@ static void take_mx(struct target *t, const struct wire_RESOLVED *m)
 		ask_addresses(t);
 }
 
+/* No host is known, but the domain's owner wants to know that its DNSSEC is broken (RFC 8460 4.3.2.1). */
+static void tell_bogus_mx(struct target *t, const struct wire_RESOLVED *m)
+{
+	struct fact_host *h = &t->facts->hosts[0];
+
+	h->tls.name = "";
+	send_facts_mx(t->facts, m);
+	send_facts_judge(t->facts, 1);
+	send_facts_tell(t, h, h->choice.result, VIEW(""), VIEW(""), view_cstr(h->choice.why));
+}
+
 static void take_mx_status(struct target *t, const struct wire_RESOLVED *m)
 {
 	char words[256];
@@ -337,8 +359,8 @@ static void take_mx_status(struct target *t, const struct wire_RESOLVED *m)
 	case WIRE_DNS_OK:
 	case WIRE_DNS_NODATA: take_mx(t, m); return;
 	case WIRE_DNS_NXDOMAIN: plan_fail(t, &no_domain, "there is no such domain"); return;
-	case WIRE_DNS_TEMPORARY:
-	case WIRE_DNS_BOGUS: break;
+	case WIRE_DNS_BOGUS: tell_bogus_mx(t, m); break;
+	case WIRE_DNS_TEMPORARY: break;
 	}
 	snprintf(words, sizeof words, "the DNS has no answer now: %.*s", VIEW_ARGS(view_slice(m->reason, 0, 200)));
 	plan_fail(t, &dns_later, words);

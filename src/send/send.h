@@ -119,6 +119,8 @@ struct target {
 	uint32_t ttl;              /* seconds: the least of what the DNS said for this plan */
 	struct wire_result failure; /* PLAN_FAILED: what every recipient gets */
 	char failure_text[SEND_WORDS];
+	enum route_level failure_owed;        /* where a host was withheld: what it is owed, and by which policy; else 0 */
+	enum route_rpt_policy failure_policy;
 	struct send_delivery *waiting, **waiting_end;
 	struct link *links;
 	unsigned waiting_n, opening_n, idle_n; /* deliveries; links that dial or open, that are idle */

@@ -3,8 +3,9 @@
     tree = SignedTree(folder, port, {"good": ("signed", records), "plain": ("plain", records), ...})
     tree.anchor   path for `trust_anchor`;   tree.port   for `resolver = {"127.0.0.1:PORT"}`;   tree.stop()
 
-Kinds: signed (NSEC), nsec3, plain (delegated without DS: insecure), bogus (signed, then 127.0.0.66 made 127.0.0.67 and TLSA records
-changed), dead (the server has no zone: SERVFAIL), stale (the signatures have expired).
+Kinds: signed (NSEC), nsec3, plain (delegated without DS: insecure), bogus (signed, then 127.0.0.66 made 127.0.0.67, MX 66 made MX 67, and
+TLSA records that begin with 00 changed), dead (the server has no zone: SERVFAIL), stale (the signatures have expired).
+Names of `failing` are answered SERVFAIL by the one of ours.
 TLSA records of 0 or 3 octets, which no server would read from its file, are answered by a small one of ours that stands
 before nsd (class Front) with the signature that ldns made.
 
@@ -67,8 +68,9 @@ def name_wire(name):
 class Front:
     """UDP and TCP on the port that is told to the world; answers the names in `canned`, hands all else to nsd."""
 
-    def __init__(self, port, behind, canned):
+    def __init__(self, port, behind, canned, failing):
         self.behind, self.canned, self.over = behind, canned, False
+        self.failing = {name_wire(n) for n in failing}
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.udp.bind(("127.0.0.1", port))
         self.tcp = socket.socket()
@@ -79,6 +81,9 @@ class Front:
             threading.Thread(target=loop, daemon=True).start()
 
     def answer(self, query, kind):
+        name = query[12:query.find(b"\0", 12) + 1].lower()
+        if name in self.failing:
+            return query[:2] + b"\x84\2" + query[4:6] + b"\0\0\0\0\0\0" + query[12:12 + len(name) + 4]
         for name, records in self.canned.items():
             question = name_wire(name) + b"\0\x34\0\1"
             if query[12:12 + len(question)].lower() == question:
@@ -135,7 +140,7 @@ class Front:
 
 
 class SignedTree:
-    def __init__(self, folder, port, zones=None):
+    def __init__(self, folder, port, zones=None, failing=()):
         self.dir = pathlib.Path(folder)
         self.port = port
         zones = dict(zones or ZONES)
@@ -165,7 +170,7 @@ remote-control:
 """ + "".join(f'zone:\n name: "{z or "."}"\n zonefile: "{self.file(z)}"\n' for z in [*zones, ""]))
         self.proc = subprocess.Popen(["nsd", "-d", "-c", str(self.dir / "nsd.conf")], cwd=self.dir, stdin=subprocess.DEVNULL,
                                      stdout=subprocess.DEVNULL, stderr=(self.dir / "nsd.log").open("w"))
-        self.front = Front(port, self.behind, self.canned)
+        self.front = Front(port, self.behind, self.canned, failing)
         self.wait()
 
     @staticmethod
@@ -193,7 +198,7 @@ remote-control:
         if kind == "bogus":
             text = path.read_text()
             assert "127.0.0.66" in text
-            path.write_text(text.replace("127.0.0.66", "127.0.0.67").replace("TLSA\t3 1 1 00", "TLSA\t3 1 1 ff"))
+            path.write_text(text.replace("127.0.0.66", "127.0.0.67").replace("TLSA\t3 1 1 00", "TLSA\t3 1 1 ff").replace("MX\t66 ", "MX\t67 "))
 
     def can(self, match):
         """A record too short for a server's parser and its RRSIG, as they go over the wire behind the owner's name."""

@@ -40,9 +40,9 @@ def make_common_name(d, ca):
     return type(ca)(d / "cn.pem", d / "cn.key", ca.chain)
 
 
-def make_expired(d, ca):
+def make_expired(d, ca, names=("mta-sts.good.test",)):
     run("openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", d / "old.key", "-out", d / "old.csr", "-subj", "/CN=x")
-    (d / "old.ext").write_text("subjectAltName=DNS:mta-sts.good.test\n")
+    (d / "old.ext").write_text("subjectAltName=" + ",".join(f"DNS:{n}" for n in names) + "\n")
     (d / "old.cnf").write_text(f"[ca]\ndefault_ca=d\n[d]\ndatabase={d}/index\nserial={d}/serial\nnew_certs_dir={d}\ndefault_md=sha256\npolicy=p\n"
                                f"certificate={ca.chain}\nprivate_key={ca.key}\n[p]\ncommonName=supplied\n")
     (d / "index").write_text("")
