@@ -520,8 +520,11 @@ int main(int argc, char **argv)
 			else
 				gone(pid, status);
 		}
-		if (pid == -1 && errno == ECHILD)
+		if (pid == -1 && errno == ECHILD) {
+			if (!announced) /* the first call of all was struck while others had yet to stop: nobody is left to be watched */
+				say("armed");
 			return 0;
+		}
 		if (!announced)
 			announce();
 		if (poll(fds, going ? 2 : 1, -1) == -1 && errno != EINTR)
