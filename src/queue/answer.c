@@ -325,6 +325,16 @@ static void counted(void *arg, enum spool_status status, spool_id n)
 	}
 }
 
+void client_tick(struct client *c)
+{
+	struct queue *q = c->q;
+
+	if (c->event == EVENT_FLUSHED || c->event == EVENT_RELEASED)
+		schedule_note_due(q, queue_now(q));
+	client_put(c, json_pack("{s:b}", "working", 1));
+	loop_timer_set(&c->timer, loop_now(q->loop) + CLIENT_TICK);
+}
+
 static void begin_counted(struct client *c, enum event event)
 {
 	struct spool *spool = c->q->spool;
@@ -338,6 +348,7 @@ static void begin_counted(struct client *c, enum event event)
 		return;
 	}
 	c->pending = true;
+	loop_timer_set(&c->timer, loop_now(c->q->loop) + CLIENT_TICK);
 	if (event == EVENT_FLUSHED)
 		spool_flush(spool, c->id, c->dest, queue_now(c->q), counted, c);
 	else if (event == EVENT_DELETED)

@@ -12,6 +12,8 @@
 #define CLIENT_EXPLAIN_WAIT 50000            /* ms for the DNS and a policy to be fetched; the client waits a minute */
 #define CLIENT_SUPER_WAIT 5000               /* ms for super's answer: then the rest is said without it */
 
+#define CLIENT_TICK 2000                     /* ms between two signs of life while the spool works through the queue */
+
 enum client_task { CLIENT_LIST = 1, CLIENT_SHOW, CLIENT_WHY, CLIENT_COUNTED, CLIENT_SUPER, CLIENT_EXPLAIN };
 
 struct client {
@@ -21,7 +23,7 @@ struct client {
 	uid_t uid;
 	uint64_t serial; /* names it to super */
 	struct loop_watch watch;
-	struct loop_timer timer; /* for super's answer */
+	struct loop_timer timer; /* for super's answer; the next tick */
 	struct buf in, out;
 	bool half_closed;      /* it sends nothing more */
 	bool cut;              /* an answer could not be told whole: nothing more is told */
@@ -42,6 +44,8 @@ struct client {
 
 /* One request line.  Sets task while the answer is not complete. */
 void client_request(struct client *, struct view line);
+/* COUNTED: it goes on.  The client is told, so that it waits; what is due by now is seen before the whole is done. */
+void client_tick(struct client *);
 /* LIST: the next step, when the output has gone. */
 void client_continue(struct client *);
 /* super's answer; json NULL: it did not answer in time. */

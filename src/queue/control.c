@@ -183,11 +183,14 @@ static void client_ready(void *arg, unsigned io)
 	pump_client(c);
 }
 
-static void super_silent(void *arg)
+static void waited(void *arg)
 {
 	struct client *c = arg;
 
-	if (c->task == CLIENT_EXPLAIN)
+	if (c->task == CLIENT_COUNTED) {
+		client_tick(c);
+		pump_client(c);
+	} else if (c->task == CLIENT_EXPLAIN)
 		client_explained(c, NULL);
 	else
 		client_super_answered(c, view_of(NULL, 0));
@@ -254,7 +257,7 @@ static void welcome(struct control *control, int fd)
 	c->serial = ++control->serial;
 	buf_init(&c->in, &alloc_libc, CONTROL_LINE_MAX + 4096);
 	buf_init(&c->out, &alloc_libc, CLIENT_OUT_MAX);
-	loop_timer_init(&c->timer, q->loop, super_silent, c);
+	loop_timer_init(&c->timer, q->loop, waited, c);
 	if (loop_watch_start(&c->watch, q->loop, fd, LOOP_READ, client_ready, c) == -1) {
 		close(fd);
 		free(c);

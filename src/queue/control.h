@@ -6,6 +6,7 @@
  * are answered one after the other.  An answer is any number of lines with an "item", then exactly one line with "ok":
  *     {"item": {...}}
  *     {"ok": true, ...}            or            {"ok": false, "error": "words"}
+ *   While the spool works on flush, hold, release or delete, {"working": true} comes every CLIENT_TICK: wait on.
  *   A request line is at most CONTROL_LINE_MAX octets.  Message ids are strings of 16 hex digits, as in the log; times
  *   are integers, ms since the epoch.  Requests:
  *

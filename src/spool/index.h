@@ -95,6 +95,8 @@ typedef bool index_row(void *ctx, const struct spool_envelope *);
 enum index_result index_walk(struct index *, spool_id after, uint32_t slot, spool_id until, index_row *, void *ctx);
 /* What is not held of one destination, by due time: id, slot and due only. */
 enum index_result index_walk_due(struct index *, struct view dest, index_row *, void *ctx);
+/* The same of what is due later than `when` (seconds). */
+enum index_result index_walk_later(struct index *, struct view dest, int64_t when, index_row *, void *ctx);
 /* The next destination behind `after` that has anything not held; .dest only.  first: from the beginning. */
 enum index_result index_next_dest(struct index *, bool first, struct view after, index_row *, void *ctx);
 

@@ -201,8 +201,9 @@ static enum spool_status operate(struct mem *m, struct job *j)
 			j->count += e->held != (j->kind == JOB_HOLD);
 			e->held = j->kind == JOB_HOLD;
 		} else if (j->kind == JOB_FLUSH) {
-			j->count += e->due > j->when;
-			e->due = e->due > j->when ? j->when : e->due;
+			bool later = !e->held && e->due > j->when;
+			j->count += later;
+			e->due = later ? j->when : e->due;
 		} else if (marks_has(&m->spool->marks, e->id, e->slot)) {
 			j->busy = true;
 		} else {

@@ -3,6 +3,9 @@
  * A job that means a million envelopes must not stop the mail: each batch does OPERATION_CHUNK of them and the job
  * goes on in the next.  Envelopes under change are marked until the commit stands, so that no reader hands out what
  * is being deleted or held.
+ *
+ * A flush of one destination is what the scheduler does each time that a host is back: it must not read the whole
+ * queue.  It goes by the index of due times, from which each batch takes what is later than the flush's time away.
  */
 #include "spool/queue.h"
 
@@ -12,21 +15,26 @@ struct pick {
 	unsigned looked;
 };
 
-static bool changes(struct pick *p, const struct spool_envelope *e)
+static bool wants(const struct job *j, const struct spool_envelope *e)
+{
+	switch (j->kind) {
+	case JOB_HOLD:
+	case JOB_RELEASE:
+		return e->held != (j->kind == JOB_HOLD);
+	case JOB_FLUSH:
+		return !e->held && e->due > j->when;
+	default:
+		return true;
+	}
+}
+
+/* Marks it; false: it is left alone. */
+static bool take(struct pick *p, const struct spool_envelope *e)
 {
 	struct job *j = p->job;
 	struct marks *marks = &p->q->spool->marks;
 	bool leased, yes = true;
 
-	if (j->dest.n && !view_eq(j->dest, e->dest))
-		return false;
-	j->matched++;
-	if (j->kind == JOB_HOLD || j->kind == JOB_RELEASE)
-		yes = e->held != (j->kind == JOB_HOLD);
-	else if (j->kind == JOB_FLUSH)
-		yes = e->due > j->when;
-	if (!yes)
-		return false;
 	pthread_mutex_lock(&p->q->spool->lock);
 	leased = marks_has(marks, e->id, e->slot);
 	if (leased && j->kind == JOB_DELETE) {
@@ -44,14 +52,31 @@ static bool pick_row(void *ctx, const struct spool_envelope *e)
 {
 	struct pick *p = ctx;
 	struct queue *q = p->q;
+	struct job *j = p->job;
 
 	if (p->looked == OPERATION_LOOK || q->keys_n == OPERATION_CHUNK)
 		return false;
 	p->looked++;
-	p->job->after_id = e->id;
-	p->job->after_slot = e->slot;
-	if (changes(p, e))
+	j->after_id = e->id;
+	j->after_slot = e->slot;
+	if (j->dest.n && !view_eq(j->dest, e->dest))
+		return true;
+	j->matched++;
+	if (wants(j, e) && take(p, e))
 		q->keys[q->keys_n++] = (struct key){ .id = e->id, .slot = e->slot };
+	return true;
+}
+
+static bool pick_later(void *ctx, const struct spool_envelope *e)
+{
+	struct pick *p = ctx;
+	struct queue *q = p->q;
+
+	if (q->keys_n == OPERATION_CHUNK)
+		return false;
+	if (!take(p, e))
+		return false; /* no memory: it would be found again and again */
+	q->keys[q->keys_n++] = (struct key){ .id = e->id, .slot = e->slot };
 	return true;
 }
 
@@ -79,18 +104,28 @@ static enum record_type record_of(const struct job *j)
 	                                : RECORD_DELETE;
 }
 
-enum index_result operate_step(struct queue *q, struct job *j, bool *ended)
+static enum index_result pick(struct pick *p)
 {
-	struct pick p = { .q = q, .job = j };
-	spool_id until = j->id ? j->id : j->until_id;
+	struct job *j = p->job;
 	enum index_result r;
-	unsigned char *to;
 
+	if (j->kind == JOB_FLUSH && j->dest.n && !j->id) {
+		r = index_walk_later(&p->q->index, j->dest, j->when, pick_later, p);
+		return r == INDEX_DONE && j->busy ? INDEX_NONE : r;
+	}
 	if (j->id && !j->after_id) {
 		j->after_id = j->id - 1;
 		j->after_slot = UINT32_MAX;
 	}
-	r = index_walk(&q->index, j->after_id, j->after_slot, until, pick_row, &p);
+	return index_walk(&p->q->index, j->after_id, j->after_slot, j->id ? j->id : j->until_id, pick_row, p);
+}
+
+enum index_result operate_step(struct queue *q, struct job *j, bool *ended)
+{
+	struct pick p = { .q = q, .job = j };
+	enum index_result r = pick(&p);
+	unsigned char *to;
+
 	if (r == INDEX_FAILED)
 		return r;
 	*ended = r == INDEX_NONE;

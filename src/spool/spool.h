@@ -127,7 +127,7 @@ void spool_settle(struct spool *, spool_id, uint32_t slot, const struct spool_en
                   const struct spool_new *news, size_t news_n, spool_done *, void *arg);
 
 /* ---- the operator ---- */
-/* id 0: all; dest empty: all.  Held envelopes are never leased; delete fails on those in flight (SPOOL_AGAIN).  The
+/* id 0: all; dest empty: all.  Held envelopes are never leased, and a flush leaves their time alone; delete fails on those in flight (SPOOL_AGAIN).  The
  * count given to done is what was changed for good, also when the status is an error. */
 void spool_hold(struct spool *, spool_id, struct view dest, bool hold, spool_done *, void *arg); /* done: id = count */
 void spool_flush(struct spool *, spool_id, struct view dest, int64_t now, spool_done *, void *arg);

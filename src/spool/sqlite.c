@@ -489,9 +489,8 @@ enum index_result index_walk(struct index *ix, spool_id after, uint32_t slot, sp
 	return rc == SQLITE_DONE ? INDEX_NONE : failed(ix, rc);
 }
 
-enum index_result index_walk_due(struct index *ix, struct view dest, index_row *each, void *ctx)
+static enum index_result walk_times(struct index *ix, sqlite3_stmt *st, struct view dest, index_row *each, void *ctx)
 {
-	sqlite3_stmt *st = use(ix, INDEX_WALK_DUE);
 	int rc;
 
 	bytes(st, 1, dest);
@@ -504,6 +503,19 @@ enum index_result index_walk_due(struct index *ix, struct view dest, index_row *
 	}
 	sqlite3_reset(st);
 	return rc == SQLITE_DONE ? INDEX_NONE : failed(ix, rc);
+}
+
+enum index_result index_walk_due(struct index *ix, struct view dest, index_row *each, void *ctx)
+{
+	return walk_times(ix, use(ix, INDEX_WALK_DUE), dest, each, ctx);
+}
+
+enum index_result index_walk_later(struct index *ix, struct view dest, int64_t when, index_row *each, void *ctx)
+{
+	sqlite3_stmt *st = use(ix, INDEX_WALK_LATER);
+
+	number(st, 2, (uint64_t)when);
+	return walk_times(ix, st, dest, each, ctx);
 }
 
 enum index_result index_next_dest(struct index *ix, bool first, struct view after, index_row *each, void *ctx)

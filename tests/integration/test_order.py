@@ -3,6 +3,7 @@ and a mailbox has its message for good before anybody is told so.
 
 A sync counts where it came back with 0, everything else where it began; strace sees the stops of all threads one by one.
 """
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.skipif(not shutil.which("strace"), reason="needs strace
 
 SYNCS = ("fdatasync", "fsync")
 CALLS = (*SYNCS, "pwrite64", "pwritev", "pwritev2", "write", "writev", "sendto", "sendmsg", "rename", "renameat", "renameat2", "mkdir", "mkdirat")
+QUIET = 'domain "held.test" { deliver = "smtp://127.0.0.1:9" tls = none }\nretry_min = 1h'
 LARGE = 1536 * 1024   # above the size from which a body has a file of its own
 
 
@@ -143,3 +145,21 @@ def test_bytes_that_come_while_starttls_is_read_are_found(traced, talk, certific
     assert t.reply().startswith("554 5.5.1")
     assert t.closed()
     t.close()
+
+
+def test_a_long_operation_says_that_it_goes_on(traced, talk):
+    """A million envelopes take the disk a minute; a disk that takes seconds for one shows the same: the client is told to wait, and does."""
+    p = traced(SYNCS, options=("-e", "inject=fdatasync:delay_enter=2600000:when=4+"), extra=QUIET)
+    one_message(p, talk, "x")
+    wait_for(lambda: p.events("deferred"), 30, "a first attempt")
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(30)
+        s.connect(str(p.dir / "control.sock"))
+        s.sendall(b'{"cmd": "flush"}\n')
+        lines = s.makefile()
+        said = [json.loads(lines.readline())]
+        while "ok" not in said[-1]:
+            said.append(json.loads(lines.readline()))
+    assert {"working": True} in said[:-1] and said[-1] == {"ok": True, "n": 1}
+    assert p.ctl("queue", "hold", "--all").stdout == "1 envelope on hold\n"
+    p.kill_all()

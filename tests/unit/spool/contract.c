@@ -378,6 +378,42 @@ static void flush(void **state)
 	assert_int_equal(found.e[0].due, 1000);
 }
 
+/* More than a batch of an operation holds (1,000); what is due already, held, in flight or another's counts as it should. */
+static void flush_of_a_destination(void **state)
+{
+	struct kit *k = *state;
+	struct spool_envelope later = kit_envelope("", 5000, "later");
+	struct kit_answer a, held, flying, other;
+
+	for (int i = 0; i < 60; i++) {
+		a = kit_accept(k, "x", "d", 20, true);
+		for (uint32_t slot = 0; slot < 20; slot++)
+			kit_settle(k, a.id, slot, &later);
+	}
+	kit_accept(k, "due", "d", 3, false);
+	held = kit_accept(k, "held", "d", 1, true);
+	kit_settle(k, held.id, 0, &later);
+	kit_hold(k, held.id, "", true);
+	other = kit_accept(k, "other", "e", 1, true);
+	kit_settle(k, other.id, 0, &later);
+	flying = kit_accept(k, "flying", "d", 1, true);
+	kit_settle(k, flying.id, 0, &later);
+	kit_lease(k, "d", 5000, 2000, &found);
+	assert_int_equal(found.n, 1204);
+	assert_int_equal(kit_flush(k, 0, "d", 1000).id, 1201); /* in flight or not: the 3 were due, one is held, one is of e */
+	assert_int_equal(kit_flush(k, 0, "d", 1000).id, 0);
+	for (size_t i = 0; i < found.n; i++)
+		spool_unlease(k->spool, found.e[i].id, found.e[i].slot);
+	kit_lease(k, "d", 1000, 2000, &found);
+	assert_int_equal(found.n, 1204);
+	kit_hold(k, held.id, "", false);
+	kit_lease(k, "d", 1000, 2000, &found);
+	assert_int_equal(found.n, 0); /* what was held kept its time */
+	kit_lease(k, "e", 1000, 2000, &found);
+	assert_int_equal(found.n, 0);
+	assert_int_equal(kit_flush(k, 0, "", 1000).id, 2);
+}
+
 static void delete(void **state)
 {
 	struct kit *k = *state;
@@ -521,7 +557,7 @@ static void stats_and_pressure(void **state)
 	FOR(engine, prefix_comes_first), FOR(engine, aborted_bodies_leave_nothing), FOR(engine, due_and_lease), \
 	FOR(engine, due_order_and_limit), FOR(engine, leased_from_the_start), FOR(engine, settle_with_news), \
 	FOR(engine, settle_with_a_large_bounce), FOR(engine, hold_and_release), FOR(engine, held_from_the_start), \
-	FOR(engine, flush), FOR(engine, delete), FOR(engine, list_pages), FOR(engine, completions_may_call), \
+	FOR(engine, flush), FOR(engine, flush_of_a_destination), FOR(engine, delete), FOR(engine, list_pages), FOR(engine, completions_may_call), \
 	FOR(engine, close_finishes), FOR(engine, nothing_twice), FOR(engine, stats_and_pressure)
 
 int main(void)
