@@ -114,7 +114,7 @@ static json_t *make_request(const struct request *r, const char *dest)
 	if (o && r->max)
 		json_object_set_new(o, "max", json_integer((json_int_t)r->max));
 	if (o && r->all)
-		json_object_set_new(o, "all", json_true());
+		json_object_set_new(o, strcmp(r->action, "delete") == 0 ? "everything" : "all", json_true());
 	if (o && dest && !json_object_get(o, "dest")) {
 		json_decref(o); /* without it the request would mean everything */
 		return NULL;
@@ -169,44 +169,14 @@ static int show_items(struct control_client *c, const struct request *r, const s
 
 /* ---- flush, hold, release, delete ---- */
 
-static int remember_dest(void *arg, json_t *o)
-{
-	return json_object_set_new(arg, json_text(o, "dest"), json_true()) == 0 ? 0 : EX_OSERR;
-}
-
-/* The protocol deletes by id or destination only, so that no slip of a request deletes all: all is each destination. */
-static int delete_all(struct control_client *c, const struct request *r, int64_t *n)
-{
-	struct request list = { .action = "list" };
-	json_t *dests = json_object(), *none, *answer;
-	const char *dest;
-	struct request one = { .action = r->action };
-	int status = ask(c, &list, NULL, remember_dest, dests, NULL);
-
-	json_object_foreach(dests, dest, none)
-	{
-		answer = NULL;
-		if (status == 0)
-			status = ask(c, &one, dest, NULL, NULL, &answer);
-		*n += json_number(answer, "n");
-		json_decref(answer);
-	}
-	json_decref(dests);
-	return status;
-}
-
 static int change(struct control_client *c, const struct request *r, const struct action *a)
 {
 	json_t *answer = NULL;
 	int64_t n = 0;
 	int status;
 
-	if (strcmp(a->name, "delete") == 0 && r->all) {
-		status = delete_all(c, r, &n);
-	} else {
-		status = ask(c, r, r->dest, NULL, NULL, &answer);
-		n = json_number(answer, "n");
-	}
+	status = ask(c, r, r->dest, NULL, NULL, &answer);
+	n = json_number(answer, "n");
 	json_decref(answer);
 	if (status && n == 0)
 		return status;

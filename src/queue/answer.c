@@ -338,12 +338,13 @@ void client_tick(struct client *c)
 static void begin_counted(struct client *c, enum event event)
 {
 	struct spool *spool = c->q->spool;
-	bool all = json_is_true(json_object_get(c->request, "all"));
+	/* another word for the end of all mail than for holding it: no slip makes the one of the other */
+	const char *word = event == EVENT_DELETED ? "everything" : "all";
 
 	c->task = CLIENT_COUNTED;
 	c->event = event;
-	if (!c->id && !c->dest.n && event != EVENT_FLUSHED && !(all && event != EVENT_DELETED)) {
-		fail(c, event == EVENT_DELETED ? "an id or a dest is wanted"
+	if (!c->id && !c->dest.n && event != EVENT_FLUSHED && !json_is_true(json_object_get(c->request, word))) {
+		fail(c, event == EVENT_DELETED ? "an id, a dest, or \"everything\": true is wanted"
 					       : "an id, a dest, or \"all\": true is wanted");
 		return;
 	}

@@ -20,7 +20,7 @@
  * true
  *   {"cmd": "release" [, "id": ID] [, "dest": KEY]}  ok line: "n".  likewise
  *   {"cmd": "delete", "id": ID}  or  "dest": KEY     ok line: "n"; error when what was named is being delivered just
- * now
+ *   now.  Neither id nor dest: everything, said by "everything": true
  *   {"cmd": "status"}     ok line: "super": what super says of the roles, "spool": {messages, envelopes, held,
  * in_flight, segments, bytes_live, bytes_total, commits, syncs, oldest, pressure}, "counters": {event: n},
  *                         "destinations": [{dest, in_flight, window, failures, retry}] (busy or failing, at most 100)

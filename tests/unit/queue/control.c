@@ -97,6 +97,8 @@ static void broken_requests(void **state)
 				     "{\"cmd\":\"hold\"}\n",
 				     "{\"cmd\":\"release\"}\n",
 				     "{\"cmd\":\"delete\",\"all\":true}\n",
+				     "{\"cmd\":\"hold\",\"everything\":true}\n",
+				     "{\"cmd\":\"delete\",\"everything\":1}\n",
 				     "{\"cmd\":\"list\",\"dest\":5}\n",
 				     "\xff\xfe\n",
 				     "{\"cmd\":\"list\\u0000\"}\n" };
