@@ -5,12 +5,15 @@ with the reason, because there is then no Postfix to speak with.
 """
 import re
 import smtplib
+import subprocess
 import time
 
 import pytest
 
-from conftest import free_port, make_certificate, run, wait_for
-from mta import USERS, CannotPrepare, PostfixRoot
+from conftest import Postrider, free_port, make_certificate, run, wait_for
+from mta import CannotPrepare, PostfixRoot
+from signed_tree import SignedTree
+from test_explain import spki_digest
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,7 @@ def next_hop(postrider, our_port):
     def make(**kw):
         p = postrider(start=False, **kw)
         p.port = our_port
-        p.write_config(p.CONFIG, port=our_port)
+        p.write_config(kw.get("config", p.CONFIG), port=our_port)
         return p.start()
 
     return make
@@ -225,3 +228,140 @@ def test_round_trip_through_postfix_and_back(postrider, next_hop, postfix):
     received = [r.replace("\n\t", " ").replace("\n ", " ") for r in re.findall(r"^Received: (?:.*\n[ \t])*.*", text, re.M)]
     assert len(received) == 3 and "ESMTPS" in received[0] and "ESMTPS" in received[1] and "TLSv1.3" in received[0] and "TLSv1.3" in received[1]
     assert text.endswith(body.replace("\r\n", "\n"))
+
+
+# ---- DANE (RFC 7672), both ways, over one signed tree ----
+
+RESOLVER = "127.53.0.25"   # libresolv knows port 53 alone; nobody else's address
+
+
+@pytest.fixture(scope="module")
+def dane_world(folder, our_port, certificate):
+    """A signed tree in which hosts of ours have right, wrong, forged and no TLSA records, and a validating resolver for Postfix."""
+    place = folder / "mta-dane"
+    (place / "tree").mkdir(parents=True)
+    for d in (place, place / "tree"):
+        d.chmod(0o755)
+    right, wrong = f"3 1 1 {spki_digest(certificate)}", "3 1 1 " + "11" * 32
+    hosts = {"good": right, "other": wrong}
+    safe = "".join(f"{h} IN MX 10 mx.{h}.safe.\nmx.{h} IN A 127.0.0.1\n_{our_port}._tcp.mx.{h} IN TLSA {r}\n" for h, r in hosts.items())
+    forged = f"bad IN MX 10 mx.bad.forged.\nmx.bad IN A 127.0.0.1\n_{our_port}._tcp.mx.bad IN TLSA 3 1 1 {'00' * 32}\npad IN A 127.0.0.66\n"
+    tree = SignedTree(place / "tree", free_port(), {"safe": ("signed", safe), "forged": ("bogus", forged),
+                                                    "open": ("plain", "none IN MX 10 mx.none.open.\nmx.none IN A 127.0.0.1\n")})
+    (place / "unbound.conf").write_text(
+        f'server:\n  interface: {RESOLVER}\n  port: 53\n  do-daemonize: no\n  username: ""\n  chroot: ""\n  directory: "{place}"\n  pidfile: ""\n'
+        f'  use-syslog: no\n  logfile: "{place}/log"\n  do-not-query-localhost: no\n  trust-anchor-file: "{tree.anchor}"\n  access-control: 127.0.0.0/8 allow\n'
+        f'stub-zone:\n  name: "."\n  stub-addr: 127.0.0.1@{tree.port}\nremote-control:\n  control-enable: no\n')
+    resolver = subprocess.Popen(["unbound", "-d", "-c", str(place / "unbound.conf")], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: subprocess.run(["drill", "-p", "53", "A", "mx.good.safe", f"@{RESOLVER}"], capture_output=True, text=True).stdout.count("127.0.0.1\n"),
+                 10, "the resolver")
+        yield tree
+    finally:
+        resolver.terminate()
+        resolver.wait(10)
+        tree.stop()
+
+
+@pytest.fixture
+def dane_postfix(root, postfix, dane_world, our_port):
+    """Postfix that obeys DANE, and asks that resolver alone; who is written to says by which domain."""
+    conf = root.path("/etc/resolv.conf")
+    before = conf.read_text()
+    conf.write_text(f"nameserver {RESOLVER}\noptions trust-ad edns0\n")
+    ways = {"alice": "good.safe", "bob": "other.safe", "carol": "bad.forged", "dave": "none.open"}
+    yield postfix(smtp_tls_security_level="dane", smtp_dns_support_level="dnssec", smtp_host_lookup="dns",
+                  transport_maps="inline:{ " + ", ".join(f"{{ {u}@local.test = smtp:{d}:{our_port} }}" for u, d in ways.items()) + " }")
+    conf.write_text(before)
+
+
+def log_of(m, user):
+    return wait_for(lambda: re.search(rf"to=<{user}@local\.test>.*status=(\w+) \((.*)\)", m.text()), 20, f"what became of {user}'s mail:\n{m.text()[-3000:]}")
+
+
+def test_postfix_verifies_us_by_dane(next_hop, dane_postfix):
+    p = next_hop()
+    box = p.mailbox("alice")
+    submit(dane_postfix.port, ["alice@local.test"])
+    assert "ESMTPS" in box.wait(seconds=20)[0].decode()
+    assert log_of(dane_postfix, "alice").group(1) == "sent"
+    assert f"Verified TLS connection established to mx.good.safe[127.0.0.1]:{p.port}: TLSv1.3" in dane_postfix.text()
+
+
+def test_postfix_that_obeys_dane_gives_nothing_to_another_key(next_hop, dane_postfix):
+    p = next_hop()
+    box = p.mailbox("bob")
+    submit(dane_postfix.port, ["bob@local.test"])
+    assert log_of(dane_postfix, "bob").groups() == ("deferred", "Server certificate not verified")
+    assert not box.messages() and not p.events("accepted")
+
+
+def test_postfix_that_cannot_believe_the_dns_does_not_come(next_hop, dane_postfix):
+    p = next_hop()
+    submit(dane_postfix.port, ["carol@local.test"])
+    said = log_of(dane_postfix, "carol")
+    assert said.group(1) == "deferred" and "TLSA lookup error" in said.group(2)
+    assert "mx.bad.forged[" not in dane_postfix.text() and not p.events("accepted")   # it never had a connection there
+
+
+def test_postfix_that_finds_no_dane_takes_what_tls_there_is(next_hop, dane_postfix):
+    p = next_hop()
+    box = p.mailbox("dave")
+    submit(dane_postfix.port, ["dave@local.test"])
+    assert "ESMTPS" in box.wait(seconds=20)[0].decode()
+    assert "Untrusted TLS connection established to mx.none.open" in dane_postfix.text() and "Verified" not in dane_postfix.text()
+
+
+def test_postfix_that_obeys_dane_never_falls_to_clear(next_hop, dane_postfix):
+    """We publish TLSA and offer no STARTTLS: as if somebody had stripped it."""
+    p = next_hop(config=Postrider.CONFIG.replace("tls = starttls", "tls = none"))
+    submit(dane_postfix.port, ["alice@local.test"])
+    said = log_of(dane_postfix, "alice")
+    assert said.group(1) == "deferred" and "TLS is required, but was not offered" in said.group(2)
+    assert not p.events("accepted")
+
+
+@pytest.fixture
+def requiring(postfix):
+    return postfix(smtpd_tls_security_level="encrypt")
+
+
+def test_postfix_that_requires_tls_gets_our_mail(postrider, requiring):
+    p = postrider(extra=to_postfix(requiring, "may"))
+    submit(p.port, ["alice@mta.test"])
+    e = p.wait_event("delivered", 20, to="alice@mta.test")[0]
+    assert (e["owed"], e["reached"]) == ("may", "encrypt") and "TLSv1.3" in e["tls"]
+    assert re.search(r"TLS connection established from \S+: TLSv1\.3", requiring.text())
+    wait_for(lambda: mails(requiring, "alice"), 15, "its mail")
+
+
+def test_postfix_that_requires_tls_refuses_clear_text(postrider, requiring):
+    p = postrider(extra=to_postfix(requiring, "none"))
+    writer = p.mailbox("writer")
+    submit(p.port, ["alice@mta.test"], sender="writer@local.test")
+    e = p.wait_event("failed", 20, to="alice@mta.test")[0]
+    assert e["code"] == "530" and "Must issue a STARTTLS command first" in e["reason"]
+    assert "530 5.7.0" in writer.wait(seconds=15)[0].decode() and not mails(requiring, "alice")
+
+
+@pytest.mark.parametrize("key", ["right", "wrong"])
+def test_we_verify_postfix_by_dane(postrider, requiring, mta_certificate, folder, key):
+    place = folder / f"mta-tlsa-{key}"
+    place.mkdir()
+    place.chmod(0o755)
+    digest = spki_digest(mta_certificate) if key == "right" else "22" * 32
+    tree = SignedTree(place, free_port(), {"safe": ("signed", f"mx IN A 127.0.0.1\n_{requiring.port}._tcp.mx IN TLSA 3 1 1 {digest}\n")})
+    try:
+        p = postrider(extra=f'domain "mta.test" {{ deliver = "smtp://mx.safe:{requiring.port}" }}\nresolver = {{"127.0.0.1:{tree.port}"}}\n'
+                            f'trust_anchor = "{tree.anchor}"\n')
+        submit(p.port, ["alice@mta.test"])
+        e = p.wait_event("delivered" if key == "right" else "deferred", 30, to="alice@mta.test")[0]
+    finally:
+        tree.stop()
+    assert e["owed"] == "dane" and "secure TLSA records at mx.safe" in e["why"]
+    assert (e["reached"] == "dane") == (key == "right")
+    if key == "right":
+        wait_for(lambda: mails(requiring, "alice"), 15, "its mail")
+    else:  # it is Postfix that sees us turn away
+        assert not mails(requiring, "alice")
+        assert "SSL_accept error" in requiring.text() or "lost connection after STARTTLS" in requiring.text(), requiring.text()
