@@ -17,7 +17,7 @@ enum mail_field {
 	MAIL_FIELD_MESSAGE_ID = 16,
 	MAIL_FIELD_SUBJECT = 32,
 	MAIL_FIELD_FROM = 64,
-	MAIL_FIELD_TLS_NO = 128 /* TLS-Required: No (RFC 8689 5); another value says nothing */
+	MAIL_FIELD_TLS_NO = 128 /* TLS-Required: No (RFC 8689 3); another value says nothing */
 };
 
 /* One more than the longest name that we look for ("delivered-to"): longer names are none of ours. */

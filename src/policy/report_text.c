@@ -229,7 +229,7 @@ static bool base64_lines(struct view gz, struct buf *to)
 	return true;
 }
 
-/* TLS-Required: No (RFC 8689 5): RFC 8460 3 wants reports delivered despite the very failures that they tell of. */
+/* TLS-Required: No (RFC 8689 3): RFC 8460 3 wants reports delivered despite the very failures that they tell of. */
 bool report_mail(const struct report_about *a, const char *from, const char *to, const char *file_name, struct view gz, int64_t now_ms, struct buf *mail)
 {
 	char date[MAIL_DATE_SIZE];

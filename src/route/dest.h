@@ -41,7 +41,7 @@ struct route_dest {
 bool route_dest_build(const struct conf *, struct view recipient, struct buf *out, struct buf *address,
 		      bool *rewritten);
 
-/* What the mail itself asks of TLS (RFC 8689), at the end of a text that goes to `send`; require beats relaxed (section 5).  Nothing
+/* What the mail itself asks of TLS (RFC 8689), at the end of a text that goes to `send`; require beats relaxed (section 4.1).  Nothing
  * is owed where the mail does not leave this machine.  false: memory. */
 bool route_dest_mark(struct buf *dest, bool require, bool relaxed);
 

@@ -76,7 +76,7 @@ static void add_name(struct route_tls_choice *c, const char *name)
 /* What the message or the operator has set aside is not looked up either. */
 static bool looks_at_policies(const struct route_tls_facts *f)
 {
-	return f->local != ROUTE_LEVEL_NONE && (!f->relaxed || f->require); /* RFC 8689 5: REQUIRETLS beats the header field */
+	return f->local != ROUTE_LEVEL_NONE && (!f->relaxed || f->require); /* RFC 8689 4.1: REQUIRETLS beats the header field */
 }
 
 /* May TLSA records of this host be believed?  Why not, or NULL.  RFC 7672 2.2.1: the MX lookup was secure; 2.2.2: the addresses
@@ -134,7 +134,7 @@ static void owe_dane(const struct route_tls_facts *f, const struct route_tls_hos
 	raise(c, ROUTE_LEVEL_DANE);
 	c->check = ROUTE_CHECK_DANE;
 	c->names_n = 0;
-	c->sni = base; /* RFC 7672 2.2.2, 3.2.2: the TLSA base domain, and it comes first */
+	c->sni = base; /* RFC 7672 8.1, 3.2.2: the TLSA base domain, and it comes first */
 	add_name(c, base);
 	add_name(c, h->name);
 	if (f->domain) { /* RFC 7672 3.2.2: the MX lookup was secure, so the domain itself is a name too */
@@ -178,7 +178,7 @@ static bool judge_dane(const struct route_tls_facts *f, const struct route_tls_h
 			owe_dane(f, h, c, list[i]);
 			return true;
 		}
-	c->tlsa_useless = true; /* RFC 7672 2.2: TLS is owed; whom to believe is not said */
+	c->tlsa_useless = true; /* RFC 7672 2.2, 2.2.3: TLS is owed; whom to believe is not said */
 	raise(c, ROUTE_LEVEL_ENCRYPT);
 	say(c, "the TLSA records at %s are unusable: TLS is owed, without authentication", list[i]);
 	return false;
@@ -335,10 +335,10 @@ enum route_rpt_result route_tls_result(const struct route_tls_choice *c, enum ro
 	switch (event) {
 	case ROUTE_TLS_UP: break;
 	case ROUTE_TLS_NOT_OFFERED: return ROUTE_RPT_STARTTLS_NOT_SUPPORTED;
-	case ROUTE_TLS_NAME: return ROUTE_RPT_CERTIFICATE_HOST_MISMATCH;
+	case ROUTE_TLS_NAME:
+	case ROUTE_TLS_TLSA: return ROUTE_RPT_CERTIFICATE_HOST_MISMATCH; /* RFC 8460 4.3.1: it is not what the policy, or DANE, wants */
 	case ROUTE_TLS_EXPIRED: return ROUTE_RPT_CERTIFICATE_EXPIRED;
 	case ROUTE_TLS_UNTRUSTED: return ROUTE_RPT_CERTIFICATE_NOT_TRUSTED;
-	case ROUTE_TLS_TLSA: /* a certificate that DANE does not vouch for: RFC 8460 4.3.2 has no nearer word */
 	case ROUTE_TLS_BROKE: return ROUTE_RPT_VALIDATION_FAILURE;
 	}
 	if (c->result) /* testing: TLS is fine, the policy is not kept */

@@ -17,7 +17,7 @@
  *   - Where DANE is usable, MTA-STS is not asked (RFC 8461 2).  Else `enforce` owes the name in a chain to the trust bundle, and
  *     an MX that is not in the policy gets nothing; `testing` is watched and told, and changes nothing.
  *   - REQUIRETLS owes a verified name, and a name that is itself proven: by DNSSEC or by the policy of MTA-STS (RFC 8689 4.2.1).
- *   - "TLS-Required: No" sets DANE and MTA-STS aside, not the configuration; REQUIRETLS beats it (RFC 8689 5).
+ *   - "TLS-Required: No" sets DANE and MTA-STS aside, not the configuration; REQUIRETLS beats it (RFC 8689 4.2.2, 4.1).
  *
  * Ownership: names and records are borrowed from the facts; a judgement must not outlive them.
  */

@@ -76,7 +76,7 @@ enum wire_rcpt_verdict { WIRE_RCPT_YES = 1, WIRE_RCPT_NO, WIRE_RCPT_AGAIN };
 enum wire_sts_status {
 	WIRE_STS_NONE = 1, /* no record: the domain has no policy */
 	WIRE_STS_FOUND,
-	WIRE_STS_FAILED    /* a record, but no policy to be had and none cached: as if none (RFC 8461 5.1), but reported */
+	WIRE_STS_FAILED    /* a record, but no policy to be had and none cached: as if none (RFC 8461 3.3), but reported */
 };
 enum wire_sts_mode { WIRE_STS_MODE_NONE = 1, WIRE_STS_MODE_TESTING, WIRE_STS_MODE_ENFORCE };
 
@@ -97,7 +97,7 @@ enum wire_control_command { WIRE_CONTROL_STATUS = 1, WIRE_CONTROL_RELOAD, WIRE_C
 enum wire_message_flag {
 	WIRE_HAS_8BIT = 1, WIRE_HAS_UTF8 = 2, WIRE_BINARY = 4, WIRE_REQUIRETLS = 8,
 	WIRE_SMTPUTF8 = 16, /* MAIL said SMTPUTF8 */
-	WIRE_RELAXED = 32 /* the header says TLS-Required: No (RFC 8689 5) */
+	WIRE_RELAXED = 32 /* the header says TLS-Required: No (RFC 8689 3) */
 };
 
 struct wire_rcpt { struct view address, orcpt_type, orcpt; uint8_t notify; };

@@ -24,6 +24,7 @@ COLUMNS = ("what", "rfc", "mx", "address", "tlsa_behind", "tlsa", "sts", "local"
            "session", "result", "reason")
 LEVELS = ("none", "may", "encrypt", "verify", "dane")
 WORDS = ("PIPELINING", "8BITMIME", "SIZE 10000000", "DSN", "SMTPUTF8", "REQUIRETLS")
+WELL = ("up", "-", "odd", "domain")   # sessions in which nothing is wrong
 NET = "127.25.0."
 
 
@@ -52,7 +53,7 @@ class Row:
         self.at = NET + str(n + 1)
         if self.verdict != "send":
             self.wanted = "failed" if self.verdict.startswith("skip ") or self.address == "none" else "deferred"   # skip: of the only host
-        elif self.session in ("up", "-") or self.level in ("may", "none"):
+        elif self.session in WELL or self.level in ("may", "none"):
             self.wanted = "delivered"
         else:  # RFC 8689 4.2.1: REQUIRETLS that cannot be met fails the mail
             self.wanted = "failed" if self.message in ("require", "both") else "deferred"
@@ -93,12 +94,14 @@ class Row:
                 found.append((name, f"TLSA {digests['ee']}"))
             elif kind in ("insecure", "none?"):
                 found += [(name, f"CNAME {away}.")] + ([(away, f"TLSA {digests['ee']}")] if kind == "insecure" else [])
+            elif kind == "moved":  # RFC 7672 2.2.3: the base domain stays that of the host
+                found += [(name, f"CNAME tlsa.r{self.n}.safe."), (f"tlsa.r{self.n}.safe", f"TLSA {digests['ta']}")]
             elif kind == "mixed":
                 found += [(name, f"TLSA {digests[k]}") for k in ("pkix", "other", "ee")]
             elif kind in ("short", "empty"):
                 found.append((name, "TYPE52 \\# " + ("0" if kind == "empty" else "3 030101")))
             elif kind not in ("-", "none"):
-                found.append((name, f"TLSA {digests['other' if self.session == 'tlsa' else kind]}"))
+                found.append((name, f"TLSA {digests['other' if self.session == 'tlsa' else 'odd' if self.session == 'odd' else kind]}"))
         if self.sts != "-" and not self.literal:
             found += [(f"_mta-sts.{domain}", 'TXT "v=STSv1; id=1;"'), (f"mta-sts.{domain}", "A 127.0.0.1")]
         return found, failing
@@ -137,15 +140,19 @@ class World:
         self.rows = [Row(n, c) for n, c in enumerate(columns)]
         self.ca = ca = make_certificate(self.dir / "pki", "ca")
         hosts = [h for r in self.rows for h in ([r.at] if r.literal else [r.host, r.behind])]
+        (self.dir / "pki/odd").mkdir()
         old = make_expired(self.dir / "pki", ca, hosts)
         both = self.dir / "pki/old-both.pem"
         both.write_text(pathlib.Path(old.chain).read_text() + pathlib.Path(ca.chain).read_text())
         good = many_names(self.dir / "pki", "good", hosts, ca)
         self.certificates = {"up": good, "name": many_names(self.dir / "pki", "other", ["other.example"], ca), "expired": type(old)(both, old.key, ca.chain),
                              "untrusted": make_certificate(self.dir / "pki", "self", names=hosts), "broke": Broken, "clear": None}
+        # under DANE-EE neither name nor date counts, and of DANE-TA the name may be the domain's
+        self.certificates["odd"] = make_expired(self.dir / "pki/odd", ca, ["nobody.example"])
+        self.certificates["domain"] = many_names(self.dir / "pki", "domain", [r.domain for r in self.rows if not r.literal], ca)
         ee, other = spki_digest(good), spki_digest(self.certificates["untrusted"])
         digests = {"ee": f"3 1 1 {ee}", "ta": f"2 1 1 {spki_digest(ca)}", "pkix": f"1 1 1 {ee}", "digest": f"3 1 1 {ee[:40]}", "strange": f"3 7 1 {ee}",
-                   "other": f"3 1 1 {other}", "bogus": f"3 1 1 00{ee[2:]}"}
+                   "other": f"3 1 1 {other}", "odd": f"3 1 1 {spki_digest(self.certificates['odd'])}", "bogus": f"3 1 1 00{ee[2:]}"}
         zones, failing = {"safe": "", "open": "", "forged": "pad IN A 127.0.0.66\n"}, set()
         for r in self.rows:
             found, fails = r.records(digests)
