@@ -1,10 +1,13 @@
-/* tlsrpt.c - `postrider tlsrpt show FILE`: what somebody reports about TLS in mail to us (RFC 8460). */
+/* tlsrpt.c - `postrider tlsrpt`: what somebody reports about TLS in mail to us (RFC 8460), and our own reports sent now. */
 #include "cmd/cmd.h"
+#include "cmd/control_client.h"
+#include "cmd/queue_show.h"
 #include "cmd/screen.h"
 #include "cmd/tlsrpt_read.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -87,7 +90,36 @@ static int slurp(const char *path, struct buf *to)
 	return n == 0 ? 0 : EX_NOINPUT;
 }
 
-int cmd_tlsrpt(int argc, char **argv)
+static int send_now(int argc, char **argv)
+{
+	struct control_where where = { 0 };
+	struct control_client c;
+	json_t *answer = NULL;
+	bool now = false;
+	int status;
+
+	for (int i = 2; i < argc; i++)
+		if (strcmp(argv[i], "--now") == 0)
+			now = true;
+		else if (!control_where_option(&where, argc, argv, &i))
+			return cmd_usage("tlsrpt", "what is %s?", argv[i]);
+	if (!now)
+		return cmd_usage("tlsrpt", "they go by themselves when their day is over; say --now not to wait");
+	status = control_client_open(&c, "tlsrpt", &where);
+	if (status)
+		return status;
+	status = control_client_ask(&c, json_pack("{s:s}", "cmd", "reports"), NULL, NULL, &answer);
+	control_client_close(&c);
+	if (status == 0 && json_number(answer, "domains") + json_number(answer, "reports") == 0)
+		printf("nothing to report of days that are over (UTC)\n");
+	else if (status == 0)
+		printf("%" PRId64 " reports that waited go now; results of %" PRId64 " domains are made into reports where they ask for them: see the log\n",
+		       json_number(answer, "reports"), json_number(answer, "domains"));
+	json_decref(answer);
+	return status;
+}
+
+static int show_file(int argc, char **argv)
 {
 	const char *path = NULL, *why = "";
 	bool as_json = false;
@@ -95,8 +127,6 @@ int cmd_tlsrpt(int argc, char **argv)
 	json_t *report;
 	int status;
 
-	if (argc < 2 || strcmp(argv[1], "show") != 0)
-		return cmd_usage("tlsrpt", "say `show` and a file");
 	for (int i = 2; i < argc; i++)
 		if (strcmp(argv[i], "--json") == 0)
 			as_json = true;
@@ -120,4 +150,13 @@ int cmd_tlsrpt(int argc, char **argv)
 	json_decref(report);
 	buf_free(&file);
 	return status;
+}
+
+int cmd_tlsrpt(int argc, char **argv)
+{
+	if (argc >= 2 && strcmp(argv[1], "send") == 0)
+		return send_now(argc, argv);
+	if (argc < 2 || strcmp(argv[1], "show") != 0)
+		return cmd_usage("tlsrpt", "say `show` and a file, or `send --now`");
+	return show_file(argc, argv);
 }

@@ -26,6 +26,7 @@ struct report_room {
 	struct policy *room;
 	bool writing; /* a transaction is open */
 	struct loop_timer commit, tick;
+	bool haste; /* an operator wants them now: what is made is due at once */
 	struct { bool busy; int64_t day; char domain[256]; struct policy_dns_ask dns; } making;
 	struct sending sending[REPORT_AT_ONCE_MAX];
 	struct channel *queue;
@@ -112,7 +113,7 @@ static void make(struct report_room *r, const struct rpt_uri *uris, size_t n)
 {
 	struct policy *room = r->room;
 	struct store_report row = { .day = r->making.day, .made = policy_now(room) };
-	int64_t due = row.made + (int64_t)env_random_below(room->role->env, REPORT_SPREAD_S);
+	int64_t due = row.made + (r->haste ? 0 : (int64_t)env_random_below(room->role->env, REPORT_SPREAD_S));
 	struct report report;
 	struct report_about a;
 	struct adding adding = { &report, r->making.domain };
@@ -175,8 +176,12 @@ static void make_next(struct report_room *r)
 
 	r->making.busy = room->role->conf->tls_report.send &&
 	                 store_result_next(room->store, policy_now(room) / REPORT_DAY_S, &r->making.day, r->making.domain);
-	if (!r->making.busy)
+	if (!r->making.busy) {
+		if (r->haste)
+			send_due(r);
+		r->haste = false;
 		return;
+	}
 	snprintf(name, sizeof name, "_smtp._tls.%s", r->making.domain);
 	policy_dns_ask(room, &r->making.dns, WIRE_RESOLVE_TXT, name, on_record, r);
 }
@@ -332,16 +337,58 @@ static void send_due(struct report_room *r)
 	}
 }
 
+/* ---- now ---- */
+
+static void make_all(struct report_room *r)
+{
+	if (r->making.busy)
+		return;
+	r->making.day = 0;
+	r->making.domain[0] = 0;
+	make_next(r);
+}
+
+/* What is under way keeps the time of its next try, so that it does not go twice. */
+static void hasten(struct report_room *r)
+{
+	store_report_haste(r->room->store, policy_now(r->room));
+	for (unsigned i = 0; i < REPORT_AT_ONCE_MAX; i++)
+		if (r->sending[i].report.id)
+			store_report_at(r->room->store, r->sending[i].report.id, r->sending[i].next);
+}
+
+/* The answer says what there is; what becomes of each is in the log. */
+static void go_now(struct report_room *r, struct channel *ch, uint64_t stream)
+{
+	struct policy *room = r->room;
+	struct wire_REPORT_GOING m = { .stream = stream, .on = room->role->conf->tls_report.send };
+
+	on_commit(r);
+	if (m.on) {
+		m.domains = (uint32_t)store_result_days(room->store, policy_now(room) / REPORT_DAY_S);
+		m.reports = (uint32_t)store_report_count(room->store);
+		r->haste = true;
+		hasten(r);
+	}
+	wire_send_REPORT_GOING(ch, &m);
+	if (m.on) {
+		send_due(r);
+		make_all(r);
+	}
+}
+
 /* ---- the queue ---- */
 
 static void queue_frame(void *arg, struct channel *ch, uint32_t type, struct view payload, int fd)
 {
 	struct report_room *r = arg;
+	struct wire_REPORT_NOW now;
 	struct wire_BODY_DONE m;
 
-	(void)ch;
 	if (fd != -1)
 		close(fd);
+	if (type == WIRE_REPORT_NOW && wire_read_REPORT_NOW(payload, &now) == 0)
+		go_now(r, ch, now.stream);
 	if (type != WIRE_BODY_DONE || wire_read_BODY_DONE(payload, &m) == -1) /* PRESSURE, BODY_CREDIT: nothing to slow down here */
 		return;
 	for (unsigned i = 0; i < REPORT_AT_ONCE_MAX; i++)
@@ -387,11 +434,7 @@ static void on_tick(void *arg)
 	loop_timer_set(&r->tick, loop_now(room->role->loop) + REPORT_TICK_MS);
 	on_commit(r);
 	store_result_forget(room->store, policy_now(room) / REPORT_DAY_S - REPORT_KEEP_DAYS);
-	if (!r->making.busy) {
-		r->making.day = 0;
-		r->making.domain[0] = 0;
-		make_next(r);
-	}
+	make_all(r);
 	send_due(r);
 }
 

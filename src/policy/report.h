@@ -4,6 +4,8 @@
  * of the next REPORT_SPREAD_S (RFC 8460 4.1), goes to every rua, and is tried again with growing pauses for REPORT_LIFE_S
  * (section 5.5).  One that was handed to the queue is the queue's.  Sessions that carry reports are not counted: `send` does not tell of
  * messages with "TLS-Required: No".
+ * An operator may want them now (REPORT_NOW): what waits for its moment goes at once, what is counted of days that are over is made
+ * and goes.  Today is not over: RFC 8460 4.1 wants whole days, and a second report of the same day would be counted twice.
  */
 #ifndef POLICY_REPORT_H
 #define POLICY_REPORT_H

@@ -68,6 +68,11 @@ bool store_report_put(struct store *, const struct store_report *, int64_t due);
 bool store_report_due(struct store *, int64_t now, struct store_report *); /* body: of the caller, initialised */
 bool store_report_later(struct store *, int64_t id, int64_t due);
 bool store_report_drop(struct store *, int64_t id);
+bool store_report_at(struct store *, int64_t id, int64_t due); /* as later, but it was no try */
+bool store_report_haste(struct store *, int64_t now);          /* all are due */
+/* How many wait: reports; days of domains before today, of which none is made yet. */
+uint64_t store_report_count(struct store *);
+uint64_t store_result_days(struct store *, int64_t today);
 
 /* Results come in thousands: they are written together.  Nothing else may be asked between begin and end. */
 bool store_begin(struct store *);

@@ -99,6 +99,26 @@ bool store_report_later(struct store *s, int64_t id, int64_t due)
 	return store_run(s, store_bind(s, STORE_REPORT_LATER, "ii", id, due));
 }
 
+bool store_report_at(struct store *s, int64_t id, int64_t due)
+{
+	return store_run(s, store_bind(s, STORE_REPORT_AT, "ii", id, due));
+}
+
+bool store_report_haste(struct store *s, int64_t now)
+{
+	return store_run(s, store_bind(s, STORE_REPORT_HASTE, "i", now));
+}
+
+uint64_t store_report_count(struct store *s)
+{
+	return count_of(s->statement[STORE_REPORT_ALL]);
+}
+
+uint64_t store_result_days(struct store *s, int64_t today)
+{
+	return count_of(store_bind(s, STORE_RESULT_DAYS, "i", today));
+}
+
 bool store_report_drop(struct store *s, int64_t id)
 {
 	return store_run(s, store_bind(s, STORE_REPORT_DROP, "i", id));

@@ -529,6 +529,8 @@ static void dispatch(struct client *c)
 		begin_super(c, WIRE_CONTROL_STOP);
 	else if (view_eq(cmd, VIEW("explain")))
 		client_begin_explain(c);
+	else if (view_eq(cmd, VIEW("reports")))
+		client_begin_reports(c);
 	else if (view_eq(cmd, VIEW("prometheus")))
 		prometheus(c);
 	else

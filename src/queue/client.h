@@ -14,7 +14,7 @@
 
 #define CLIENT_TICK 2000                     /* ms between two signs of life while the spool works through the queue */
 
-enum client_task { CLIENT_LIST = 1, CLIENT_SHOW, CLIENT_WHY, CLIENT_COUNTED, CLIENT_SUPER, CLIENT_EXPLAIN };
+enum client_task { CLIENT_LIST = 1, CLIENT_SHOW, CLIENT_WHY, CLIENT_COUNTED, CLIENT_SUPER, CLIENT_EXPLAIN, CLIENT_REPORTS };
 
 struct client {
 	struct client *next;
@@ -54,6 +54,10 @@ void client_super_answered(struct client *, struct view json);
 struct wire_EXPLAINED;
 void client_explained(struct client *, const struct wire_EXPLAINED *);
 void client_begin_explain(struct client *);
+/* policy's answer to REPORT_NOW; NULL: none in time. */
+struct wire_REPORT_GOING;
+void client_reported(struct client *, const struct wire_REPORT_GOING *);
+void client_begin_reports(struct client *);
 /* Of control.c: a line is appended (the object is taken over), and the request ended. */
 void client_put(struct client *, json_t *);
 void client_finish(struct client *);

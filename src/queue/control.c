@@ -192,6 +192,8 @@ static void waited(void *arg)
 		pump_client(c);
 	} else if (c->task == CLIENT_EXPLAIN)
 		client_explained(c, NULL);
+	else if (c->task == CLIENT_REPORTS)
+		client_reported(c, NULL);
 	else
 		client_super_answered(c, view_of(NULL, 0));
 }
@@ -203,6 +205,17 @@ void control_explained(struct queue *q, const struct wire_EXPLAINED *m)
 	for (; c; c = c->next)
 		if (c->serial == m->stream && c->task == CLIENT_EXPLAIN) {
 			client_explained(c, m);
+			return;
+		}
+}
+
+void control_reported(struct queue *q, const struct wire_REPORT_GOING *m)
+{
+	struct client *c = q->control ? q->control->clients : NULL;
+
+	for (; c; c = c->next)
+		if (c->serial == m->stream && c->task == CLIENT_REPORTS) {
+			client_reported(c, m);
 			return;
 		}
 }

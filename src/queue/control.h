@@ -26,6 +26,8 @@
  *                         "destinations": [{dest, in_flight, window, failures, retry}] (busy or failing, at most 100)
  *   {"cmd": "explain", "address": ADDRESS [, "require": true] [, "relaxed": true]}  ok line: "dest", "by" ("queue", "local", "send"); of
  *                         send "failure" ("": none) and "hosts": [{host, preference, verdict, level, check, policy, names, addresses, why}]
+ *   {"cmd": "reports"}    TLS-RPT reports of days that are over go now; ok line: "domains" (results of a day of one, to be reported or dropped),
+ *                         "reports" (made before, that wait)
  *   {"cmd": "prometheus"} ok line: "text": the metrics in Prometheus' text format
  *   {"cmd": "reload"}     ok line: "super": what super says
  *   {"cmd": "stop"}       the same; the answer comes before the end
@@ -54,5 +56,8 @@ void control_super_done(struct queue *, uint64_t stream, struct view json);
 /* send answered an EXPLAIN frame. */
 struct wire_EXPLAINED;
 void control_explained(struct queue *, const struct wire_EXPLAINED *);
+/* policy answered a REPORT_NOW frame. */
+struct wire_REPORT_GOING;
+void control_reported(struct queue *, const struct wire_REPORT_GOING *);
 
 #endif

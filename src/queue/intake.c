@@ -1,6 +1,7 @@
 /* intake.c - see intake.h. */
 #include "queue/intake.h"
 #include "mail/scan.h"
+#include "queue/control.h"
 #include "queue/deliver.h"
 #include "queue/schedule.h"
 
@@ -456,6 +457,16 @@ static void end_peer(struct intake_peer *p)
 	free_peer_if_over(p);
 }
 
+static const char *take_going(struct intake_peer *p, struct view payload)
+{
+	struct wire_REPORT_GOING m;
+
+	if (wire_read_REPORT_GOING(payload, &m) == -1)
+		return "malformed";
+	control_reported(p->q, &m);
+	return NULL;
+}
+
 static void peer_frame(void *arg, struct channel *c, uint32_t type, struct view payload, int fd)
 {
 	struct intake_peer *p = arg;
@@ -472,6 +483,8 @@ static void peer_frame(void *arg, struct channel *c, uint32_t type, struct view 
 		bad = take_submit(p, payload);
 	else if (type == WIRE_BODY_ABORT)
 		bad = take_abort(p, payload);
+	else if (type == WIRE_REPORT_GOING)
+		bad = take_going(p, payload);
 	else
 		bad = "unexpected";
 	if (!bad)
@@ -523,6 +536,14 @@ void intake_channel(struct queue *q, enum role_kind kind, uint32_t index, uint32
 	channel_set_handler(c, &handler, p);
 	if (m.level)
 		wire_send_PRESSURE(c, &m);
+}
+
+struct channel *intake_channel_of(const struct queue *q, enum role_kind kind)
+{
+	for (struct intake_peer *p = q->intake; p; p = p->next)
+		if (p->kind == kind && p->channel)
+			return p->channel;
+	return NULL;
 }
 
 void intake_tell_pressure(struct queue *q)

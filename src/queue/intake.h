@@ -53,6 +53,8 @@ bool intake_envelope_one(struct queue *, const struct intake_message *, struct b
 
 /* A channel of receive, or of policy, came up. */
 void intake_channel(struct queue *, enum role_kind, uint32_t index, uint32_t generation, struct channel *);
+/* The channel of that role, or NULL: it is not there. */
+struct channel *intake_channel_of(const struct queue *, enum role_kind);
 /* Tells receive how full we are, when it changed. */
 void intake_tell_pressure(struct queue *);
 /* Is anything coming in?  Streams that are open, or channels on which more may. */

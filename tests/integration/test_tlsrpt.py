@@ -4,12 +4,15 @@ The role is asked as in test_policy.py; what it brings to the queue is taken apa
 RFC's section 4.4.
 """
 import base64
+import contextlib
 import datetime
 import email
 import email.policy
 import gzip
 import json
 import re
+import sqlite3
+import threading
 import time
 
 import pytest
@@ -37,6 +40,11 @@ def tell(d, result, n=1, type=NO_POLICY, domain="good.test", **more):
 
 def next_day(d):
     d.tell("time 86400")
+
+
+def now(d):
+    d.tell("now")
+    return d.wait("on")
 
 
 def judged(data):
@@ -313,3 +321,89 @@ def test_wrong_words(tmp_path):
     assert run(BINARY, "tlsrpt", check=False).returncode == 64 and run(BINARY, "tlsrpt", "show", check=False).returncode == 64
     assert run(BINARY, "tlsrpt", "show", "--what", "x", check=False).returncode == 64
     assert show(tmp_path / "absent", check=False).returncode == 66 and show(tmp_path, check=False).returncode == 66
+
+
+# ---- now ----
+
+def test_now_today_is_not_over(dns, https, driver):
+    dns.set(*rua("good.test", "mailto:reports@box.test"))
+    d = driver(https(), ON)
+    assert now(d) == {"on": True, "domains": 0, "reports": 0}
+    tell(d, SUCCESS)
+    assert now(d) == {"on": True, "domains": 0, "reports": 0}
+    time.sleep(1)
+    assert not d.events("tls_report_made")
+
+
+def test_now_where_nothing_is_counted(dns, https, driver):
+    dns.set("good.test. A 127.0.0.1")
+    assert now(driver(https(), "")) == {"on": False, "domains": 0, "reports": 0}
+
+
+def test_now_makes_and_sends(dns, https, driver):
+    dns.set(*rua("good.test", "mailto:reports@box.test"), *rua("next.test", "mailto:reports@next.test"), "none.test. A 127.0.0.1")
+    d = driver(https(), ON)
+    for domain in "good.test", "next.test", "none.test":
+        tell(d, SUCCESS, domain=domain)
+    next_day(d)
+    assert now(d) == {"on": True, "domains": 3, "reports": 0}
+    assert {d.wait("mail")["rcpts"][0] for _ in range(2)} == {"reports@box.test", "reports@next.test"}
+    assert now(d) == {"on": True, "domains": 0, "reports": 0} and len(d.events("tls_report_sent")) == 2
+
+
+def test_now_does_not_wait_for_the_moment(dns, https, driver):
+    dns.set(*rua("good.test", "mailto:reports@box.test"))
+    d = driver(https(), ON)
+    tell(d, SUCCESS)
+    next_day(d)
+    wait_for(lambda: d.events("tls_report_made"), 10, "a report")   # by the role's own tick: due within hours
+    d.tell("done 2")
+    assert now(d)["reports"] == 1
+    d.wait("mail")
+    wait_for(lambda: d.events("tls_report_failed"), 10, "the queue's refusal")
+    d.tell("done 1")
+    assert now(d)["reports"] == 1, "it would wait a quarter of an hour"
+    judged(attachment(d.wait("mail"))[2])
+    wait_for(lambda: d.events("tls_report_sent"), 10, "its end")
+
+
+def test_now_twice_is_once(dns, https, driver):
+    """What is under way does not go again."""
+    gate = threading.Event()
+    ok = text(b"", 200)
+    server = https(lambda h: gate.wait(20) and ok(h))
+    dns.set(*rua("good.test", f"https://mta-sts.good.test:{server.port}/report"), "mta-sts.good.test. 0 A 127.0.0.1")
+    d = driver(server, ON)
+    tell(d, SUCCESS)
+    next_day(d)
+    assert now(d)["domains"] == 1
+    wait_for(lambda: server.asked, 10, "the report")
+    for _ in range(3):
+        assert now(d) == {"on": True, "domains": 0, "reports": 1}
+    gate.set()
+    wait_for(lambda: d.events("tls_report_sent"), 10, "its end")
+    assert len(server.asked) == 1 and now(d)["reports"] == 0
+
+
+def test_the_command_sends_now(postrider, dns):
+    """The whole way: results of yesterday are there, the operator does not wait, and the report lies in a mailbox."""
+    dns.set(*rua("local.test", "mailto:reports@local.test"), "good.test. A 127.0.0.1")
+    p = postrider(extra=f'resolver = {{"127.0.0.1:{dns.port}"}}\n{ON}')
+    box = p.mailbox("reports")
+    with contextlib.closing(sqlite3.connect(p.dir / "spool-policy/policy.db")) as db, db:
+        db.execute("INSERT INTO result (day, domain, policy_type, policy_text, result, mx, address, local, reason, n) VALUES (?, 'local.test', 1, '', 1, '', '', '', '', 7)",
+                   (int(time.time()) // 86400 - 1,))
+    said = p.ctl("tlsrpt", "send", "--now")
+    assert "results of 1 domains" in said.stdout, said
+    mail = email.message_from_bytes(box.wait()[0], policy=email.policy.default)
+    report = judged(list(mail.iter_parts())[1].get_payload(decode=True))
+    assert report["policies"][0]["summary"] == {"total-successful-session-count": 7, "total-failure-session-count": 0}
+    assert p.ctl("tlsrpt", "send", "--now").stdout == "nothing to report of days that are over (UTC)\n"
+
+
+def test_the_command_that_cannot(postrider):
+    p = postrider()
+    r = p.ctl("tlsrpt", "send", "--now", check=False)
+    assert r.returncode != 0 and "tls_report { send = true } is not set" in r.stderr
+    for wrong in (["send"], ["send", "--today"], ["what"], []):
+        assert run(BINARY, "tlsrpt", *wrong, check=False).returncode == 64

@@ -5,6 +5,7 @@
  *     ask DOMAIN            STS_ASK; the answer is printed when it comes
  *     result JSON           TLS_RESULT with the fields named in it
  *     time SECONDS          the clocks go ahead
+ *     now                   reports go now; what the role says of it is printed
  *     done STATUS           how the queue answers the next mails: the number of a wire_done_status
  *     end                   stops; so does the end of the input
  * What the role submits to the queue is printed as {"mail": text, "sender": ..., "rcpts": [...], "flags": n}.
@@ -103,6 +104,7 @@ static void queue_frame(void *arg, struct channel *ch, uint32_t type, struct vie
 	struct wire_BODY_BYTES bytes;
 	struct wire_BODY_SUBMIT submit;
 	struct wire_BODY_CREDIT credit;
+	struct wire_REPORT_GOING going;
 
 	(void)arg;
 	(void)fd;
@@ -114,6 +116,8 @@ static void queue_frame(void *arg, struct channel *ch, uint32_t type, struct vie
 		wire_send_BODY_CREDIT(ch, &credit);
 	} else if (type == WIRE_BODY_SUBMIT && wire_read_BODY_SUBMIT(payload, &submit) == 0)
 		submitted(&submit);
+	else if (type == WIRE_REPORT_GOING && wire_read_REPORT_GOING(payload, &going) == 0)
+		say(json_pack("{s:b, s:i, s:i}", "on", going.on, "domains", (int)going.domains, "reports", (int)going.reports));
 	else if (type != WIRE_BODY_BEGIN)
 		abort();
 }
@@ -144,6 +148,7 @@ static void order(struct view line)
 {
 	char words[8192];
 	struct wire_STS_ASK ask;
+	struct wire_REPORT_NOW now = { 0 };
 
 	snprintf(words, sizeof words, "%.*s", VIEW_ARGS(line));
 	if (strncmp(words, "ask ", 4) == 0) {
@@ -153,6 +158,9 @@ static void order(struct view line)
 		result(words + 7);
 	} else if (strncmp(words, "time ", 5) == 0) {
 		d.offset += strtoll(words + 5, NULL, 10) * 1000;
+	} else if (strcmp(words, "now") == 0) {
+		now.stream = ++d.stream;
+		wire_send_REPORT_NOW(d.queue, &now);
 	} else if (strncmp(words, "done ", 5) == 0) {
 		d.done = (unsigned)strtoul(words + 5, NULL, 10);
 	} else {
