@@ -55,6 +55,7 @@ static struct choice settings(struct buf *b, const char *name, const char *addre
 		 retry_max, (unsigned)(lifetime / 1000), (unsigned)(bounce_lifetime / 1000), warning);
 	buf_addf(b, "destination_window = %u\ndeliveries = %u\nconnection_idle = \"%us\"\nconnection_messages = %u\nconnect_timeout = \"20s\"\n", window,
 		 deliveries, idle, messages);
+	buf_addf(b, "queue_index = %s\n", world.seed % 4 == 0 ? "strict" : "lagging");
 	buf_addf(b, "certificate \"default\" { chain = \"/sim/c\" key = \"/sim/k\" }\n");
 	buf_addf(b, "listener \"mx\" { address = {\"%s:25\"} tls = %s command_timeout = \"%us\" data_timeout = \"%us\" greeting_delay = \"%us\" }\n",
 		 address, required ? "required" : "starttls", command, data, greeting);

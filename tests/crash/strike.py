@@ -69,6 +69,7 @@ class Place:
     CONFIG = conftest.Postrider.CONFIG + '''
 trust     = "{chain}"
 workers   = 1
+queue_index = {index}
 resolver  = {{"127.0.0.1:{dns}"}}
 retry_min = "1s"
 retry_max = "1s"
@@ -77,14 +78,14 @@ domain "bad.test"   {{ deliver = "smtp://127.0.0.1:{refusing}" tls = none }}
 domain "void.test"  {{ deliver = "mx" }}
 '''
 
-    def __init__(self, folder, certificate):
-        self.folder, self.certificate = folder, certificate
+    def __init__(self, folder, certificate, index="lagging"):
+        self.folder, self.certificate, self.index = folder, certificate, index
         self.taking = conftest.Sink(certificate=certificate)
         self.refusing = conftest.Sink(script={"RCPT": "550 5.1.1 nobody of this name"})
         self.names = Names()
 
     def daemon(self, build, **more):
-        d = Daemon(build, self.folder, self.certificate, **{"config": self.CONFIG, **more}, dns=self.names.port, taking=self.taking.port,
+        d = Daemon(build, self.folder, self.certificate, **{"config": self.CONFIG, "index": self.index, **more}, dns=self.names.port, taking=self.taking.port,
                    refusing=self.refusing.port)
         self.taking.messages.clear()
         return d
