@@ -1,0 +1,115 @@
+/* check_mail.c - checks 701 to 706: where a message ends (CVE-2023-51764 and its sisters).
+ *
+ * Only with a recipient that the operator owns.  Each message says what it is.  The sequence in question stands in the middle of
+ * the text; a server that ends the message there answers at once, while we are silent.  What follows the sequence are words,
+ * not commands, so that nothing else is ever sent by a server that falls for it.
+ */
+#include "probe/inside.h"
+
+#include "base/env.h"
+#include "mail/date.h"
+
+/* Up to 354, inside TLS where there is TLS. */
+static bool begin(struct probe *p, struct probe_link *l)
+{
+	bool tls = p->o->implicit || p->survey.starttls;
+
+	return (tls ? probe_open_tls(p, l, NULL) : probe_open(p, l)) && probe_ehlo(l) &&
+	       probe_ask(l, "MAIL FROM:<%s>", p->o->sender) == 250 && probe_ask(l, "RCPT TO:<%s>", p->o->recipient) / 10 == 25 &&
+	       probe_ask(l, "DATA") == 354;
+}
+
+static bool write_head(struct probe_link *l, const char *what)
+{
+	struct probe *p = l->p;
+	char head[1600], date[MAIL_DATE_SIZE];
+
+	mail_date_text(env_wall_ms(&env_real), date);
+	snprintf(head, sizeof head,
+		 "From: <%.250s>\r\nTo: <%.250s>\r\nSubject: postrider probe %u\r\nDate: %s\r\nMessage-ID: <probe-%016llx@%.200s>\r\n"
+		 "Auto-Submitted: auto-generated\r\n\r\nA test of where a message ends, made by postrider probe: %s.\r\n",
+		 p->o->sender, p->o->recipient, p->now->check->number, date, (unsigned long long)env_random_u64(&env_real), p->o->hello, what);
+	return probe_write(l, view_cstr(head));
+}
+
+static void end_variant(struct probe *p, const char *sequence, const char *what)
+{
+	struct probe_link l;
+	char text[100];
+
+	snprintf(text, sizeof text, "Before.%sBehind.\r\n", sequence);
+	if (!begin(p, &l)) {
+		probe_untested(&l, "no DATA");
+	} else if (!write_head(&l, what) || !probe_write(&l, view_cstr(text))) {
+		probe_untested(&l, "the message");
+	} else if (probe_listen(&l) && probe_hear(&l)) {
+		probe_say(p, PROBE_FAIL, "%s ends the message: %s", what, probe_stuck(&l));
+	} else if (probe_ask(&l, ".")) {
+		probe_say(p, PROBE_PASS, "%s: %s", l.reply.code >= 500 ? "the message is refused" : "it is text", probe_stuck(&l));
+	} else {
+		probe_say(p, l.end == PROBE_OPEN ? PROBE_FAIL : PROBE_PASS, "%s", l.end == PROBE_OPEN ? "the message's end is not seen any more" : l.why);
+	}
+	probe_leave(&l);
+}
+
+void probe_check_end_lf_dot_lf(struct probe *p)
+{
+	end_variant(p, "\n.\n", "LF . LF");
+}
+
+void probe_check_end_lf_dot_crlf(struct probe *p)
+{
+	end_variant(p, "\n.\r\n", "LF . CR LF");
+}
+
+void probe_check_end_crlf_dot_lf(struct probe *p)
+{
+	end_variant(p, "\r\n.\n", "CR LF . LF");
+}
+
+void probe_check_end_cr_dot_cr(struct probe *p)
+{
+	end_variant(p, "\r.\r", "CR . CR");
+}
+
+void probe_check_end_crlf_dot_cr(struct probe *p)
+{
+	end_variant(p, "\r\n.\r", "CR LF . CR");
+}
+
+/* The reply to a message with this inside: its code; 0 (judged) when there is none. */
+static int bare(struct probe *p, const char *text, const char *what, char words[200])
+{
+	struct probe_link l;
+	int code = 0;
+
+	if (!begin(p, &l)) {
+		probe_untested(&l, "no DATA");
+	} else if (!write_head(&l, what) || !probe_write(&l, view_cstr(text)) || (code = probe_ask(&l, ".")) == 0) {
+		if (l.end == PROBE_OPEN)
+			probe_say(p, PROBE_FAIL, "a message with %s is never answered", what);
+		else
+			code = 554; /* closed: refused as hard as can be */
+	}
+	snprintf(words, 200, "%.190s", probe_stuck(&l));
+	probe_leave(&l);
+	return code;
+}
+
+void probe_check_bare_line_ends(struct probe *p)
+{
+	char lf_words[200], cr_words[200];
+	int lf = bare(p, "A bare LF\nhere.\r\n", "a bare LF", lf_words), cr;
+
+	if (!lf)
+		return;
+	cr = bare(p, "A bare CR\rhere.\r\n", "a bare CR", cr_words);
+	if (!cr)
+		return;
+	if (lf >= 500 && cr >= 500)
+		probe_say(p, PROBE_PASS, "both are refused: %s", lf_words);
+	else if (lf >= 400 && cr >= 400)
+		probe_say(p, PROBE_NOTE, "refused as if it might work later: %s; %s", lf_words, cr_words);
+	else
+		probe_say(p, PROBE_NOTE, "a bare LF: %s; a bare CR: %s", lf_words, cr_words);
+}
