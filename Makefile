@@ -15,7 +15,7 @@ PACKAGES := build-essential clang meson ninja-build pkg-config git \
 # what the tests and the demonstration talk to, and look with
 TEST_PACKAGES := python3 python3-pytest python3-pytest-xdist python3-pytest-timeout swaks curl openssl unbound nsd ldnsutils strace procps iproute2 graphviz mandoc \
   afl++ libnet-ssleay-perl libio-socket-ssl-perl ca-certificates debootstrap patch \
-  fuse3 libfuse3-dev e2fsprogs xfsprogs btrfs-progs valgrind linux-perf gnuplot-nox dovecot-core dovecot-lmtpd
+  python3-aiosmtpd python3-jsonschema fuse3 libfuse3-dev e2fsprogs xfsprogs btrfs-progs valgrind linux-perf gnuplot-nox dovecot-core dovecot-lmtpd
 
 all: $(BUILD)/build.ninja ## build program, library and unit tests into build/
 	ninja -C $(BUILD) -j $(JOBS)
@@ -118,7 +118,7 @@ run: all ## run in the foreground with CONF=FILE
 	$(BUILD)/postrider run -c $(CONF)
 
 docs: all ## print the generated pages anew
-	ninja -C $(BUILD) docs-machine config-pages
+	ninja -C $(BUILD) docs-machine config-pages probe-pages
 
 install: all ## as meson install (DESTDIR, prefix by `meson configure`)
 	meson install -C $(BUILD)

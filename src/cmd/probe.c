@@ -1,7 +1,8 @@
 /* probe.c - `postrider probe`: reads the arguments, lets the room probe/ work, prints the report.
  *
- * No configuration is read and no daemon is needed.  The exit status tells a monitor what it wants to know: 0, or 1 when a check
- * failed (with --diff: when something is worse than in the older report); those of sysexits.h when nothing was judged.
+ * No configuration is read and no daemon is needed.  The exit status tells a monitor what it wants to know: 0, or 1
+ * when a check failed (with --diff: when something is worse than in the older report); those of sysexits.h when nothing
+ * was judged.
  */
 #include "cmd/probe.h"
 
@@ -18,14 +19,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define DEFAULT_TRUST "/etc/ssl/certs/ca-certificates.crt" /* as the setting `trust` */
-#define FILE_SIZE_MAX (64u << 20) /* of a report, a trust bundle or credentials */
-#define PAUSE_S_MAX 3600u
-#define TIMEOUT_S_MAX 600u
-#define WINDOW_MS_MAX 60000u
+#define DEFAULT_TRUST   "/etc/ssl/certs/ca-certificates.crt" /* as the setting `trust` */
+#define FILE_SIZE_MAX   (64u << 20)                          /* of a report, a trust bundle or credentials */
+#define PAUSE_S_MAX     3600u
+#define TIMEOUT_S_MAX   600u
+#define WINDOW_MS_MAX   60000u
 #define CONNECTIONS_MAX 1000u /* what one run may make at all */
-#define HOST_MAX 256          /* a domain name and NUL */
-#define LIST_MAX 64           /* of --check */
+#define HOST_MAX        256   /* a domain name and NUL */
+#define LIST_MAX        64    /* of --check */
 
 static int read_file(const char *path, struct buf *to)
 {
@@ -106,7 +107,8 @@ int probe_output(const struct probe_output *o, const struct probe_report *r)
 	default: probe_screen_report(r, d, o->verbose, stdout); ok = !r->broken;
 	}
 	if (!ok || fflush(stdout) != 0) {
-		fprintf(stderr, "postrider probe: the report could not be written: %s\n", r->broken ? "out of memory" : strerror(errno));
+		fprintf(stderr, "postrider probe: the report could not be written: %s\n",
+			r->broken ? "out of memory" : strerror(errno));
 		status = EX_IOERR;
 	} else {
 		status = d ? diff.worse != 0 : probe_report_count(r, PROBE_FAIL) != 0;
@@ -139,8 +141,8 @@ static int set_host(struct arguments *a, const char *text)
 		return cmd_usage("probe", "%s is no HOST or HOST:PORT", text);
 	if (host.n > 1 && host.p[0] == '[' && host.p[host.n - 1] == ']')
 		host = view_slice(host, 1, host.n - 1);
-	if (host.n >= sizeof a->host ||
-	    (!address_parse_host(host, 0, &literal) && !psmtp_domain_valid((struct psmtp_view){ host.p, host.n }, false)))
+	if (host.n >= sizeof a->host || (!address_parse_host(host, 0, &literal) &&
+					 !psmtp_domain_valid((struct psmtp_view){ host.p, host.n }, false)))
 		return cmd_usage("probe", "%.*s is neither a domain name nor an address", VIEW_ARGS(host));
 	memcpy(a->host, host.p, host.n);
 	a->o.host = a->host;
@@ -161,7 +163,8 @@ static int set_address(const char **to, const char *option, const char *text)
 static int set_name(const char **to, const char *option, const char *text)
 {
 	struct address literal;
-	bool address = strcmp(option, "--helo") == 0 && text[0] == '[' && address_parse_host(view_cstr(text), 0, &literal);
+	bool address =
+		strcmp(option, "--helo") == 0 && text[0] == '[' && address_parse_host(view_cstr(text), 0, &literal);
 
 	if (!address && !psmtp_domain_valid((struct psmtp_view){ text, strlen(text) }, false))
 		return cmd_usage("probe", "%s: %s is no domain name", option, text);
@@ -169,7 +172,8 @@ static int set_name(const char **to, const char *option, const char *text)
 	return 0;
 }
 
-static int set_number(uint32_t *to, const char *option, const char *text, uint64_t least, uint64_t most, uint32_t factor)
+static int set_number(uint32_t *to, const char *option, const char *text, uint64_t least, uint64_t most,
+		      uint32_t factor)
 {
 	uint64_t n;
 
@@ -183,17 +187,19 @@ static int set_checks(struct arguments *a, const char *text)
 {
 	struct view rest = view_cstr(text);
 
-	do {
+	for (;;) {
 		struct view one = view_slice(rest, 0, view_find(rest, ','));
 		uint64_t n;
 
-		if (!view_to_u64(one, &n) || n > 999 || !probe_check_find((unsigned)n))
-			return cmd_usage("probe", "--check: there is no check %.*s", VIEW_ARGS(one));
+		if (!view_to_u64(one, &n) || n > UINT32_MAX || !probe_check_find((unsigned)n))
+			return cmd_usage("probe", "--check: there is no check \"%.*s\"", VIEW_ARGS(one));
 		if (a->o.only_count == LIST_MAX)
 			return cmd_usage("probe", "--check: more than %d numbers", LIST_MAX);
 		a->only[a->o.only_count++] = (unsigned)n;
+		if (one.n == rest.n)
+			break;
 		rest = view_slice(rest, one.n + 1, rest.n);
-	} while (rest.n);
+	}
 	a->o.only = a->only;
 	return 0;
 }
@@ -250,7 +256,8 @@ static int read_arguments(struct arguments *a, int argc, char **argv)
 		} else if (strcmp(argv[i], "--tls-implicit") == 0) {
 			a->o.implicit = true;
 		} else if (argv[i][0] != '-') {
-			status = a->o.host ? cmd_usage("probe", "more than one server: %s", argv[i]) : set_host(a, argv[i]);
+			status = a->o.host ? cmd_usage("probe", "more than one server: %s", argv[i])
+					   : set_host(a, argv[i]);
 		} else if (i + 1 == argc) {
 			status = cmd_usage("probe", "%s: what is it, or where is its value?", argv[i]);
 		} else {
@@ -294,7 +301,8 @@ static int run(struct arguments *a, struct buf *trust, struct buf *login)
 	if (status != 0)
 		return status;
 	a->o.trust = buf_view(trust);
-	a->o.login = view_slice(buf_view(login), 0, view_find(buf_view(login), '\n')); /* the first line, as `client` takes it */
+	a->o.login = view_slice(buf_view(login), 0,
+				view_find(buf_view(login), '\n')); /* the first line, as `client` takes it */
 	if (a->o.login.n && a->o.login.p[a->o.login.n - 1] == '\r')
 		a->o.login.n--;
 	snprintf(target, sizeof target, strchr(a->host, ':') ? "[%s]:%u" : "%s:%u", a->host, a->o.port);
@@ -312,7 +320,9 @@ static int run(struct arguments *a, struct buf *trust, struct buf *login)
 
 static int probe_server_command(int argc, char **argv)
 {
-	struct arguments a = { .o = { .pause_ms = 1000, .timeout_ms = 30000, .connections_max = 150, .progress = progress } };
+	struct arguments a = {
+		.o = { .pause_ms = 1000, .timeout_ms = 30000, .connections_max = 150, .progress = progress }
+	};
 	struct buf trust, login;
 	char sender[HOST_MAX + 20];
 	int status = read_arguments(&a, argc, argv);

@@ -13,7 +13,8 @@ struct probe_output {
 
 /* Takes an option that says how to print: -1 an error was said, 0 it is none, 1 it was taken, 2 with its value. */
 int probe_output_option(struct probe_output *, const char *option, const char *value);
-/* Prints a report as wanted; the exit status: 0, 1 when a check failed (with --diff: when something got worse), or of sysexits.h. */
+/* Prints a report as wanted; the exit status: 0, 1 when a check failed (with --diff: when something got worse), or of
+ * sysexits.h. */
 int probe_output(const struct probe_output *, const struct probe_report *);
 
 /* ---- probe_screen.c ---- */

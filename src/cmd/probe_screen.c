@@ -1,7 +1,8 @@
 /* probe_screen.c - a probe's report for people, and its progress while it runs.
  *
- * Colour only when standard output is a terminal, TERM is not dumb and NO_COLOR is not set; the words say all that the colours say.  On a
- * terminal text is wrapped at its edge, elsewhere nothing is cut or wrapped.  All text of a report is printable ASCII already.
+ * Colour only when standard output is a terminal, TERM is not dumb and NO_COLOR is not set; the words say all that the
+ * colours say.  On a terminal text is wrapped at its edge, elsewhere nothing is cut or wrapped.  All text of a report
+ * is printable ASCII already.
  */
 #include "cmd/probe.h"
 
@@ -11,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define INDENT 10      /* columns before what was seen: those of the number and the verdict */
+#define INDENT      10 /* columns before what was seen: those of the number and the verdict */
 #define LINES_SHOWN 14 /* of the evidence of a fail without -v: the end, where it happened */
 
 struct page {
@@ -32,7 +33,8 @@ static const char *paint_verdict(const struct page *p, enum probe_verdict v)
 	return paint(p, codes[v]);
 }
 
-/* Words from the present column `at` on, later lines indented; a word that is too long for a line is cut at its edge. */
+/* Words from the present column `at` on, later lines indented; a word that is too long for a line is cut at its edge.
+ */
 static void wrap(const struct page *p, const char *text, unsigned at)
 {
 	while (*text) {
@@ -60,7 +62,8 @@ static void evidence(const struct page *p, const struct probe_finding *f, bool a
 	unsigned first = !all && f->line_count > LINES_SHOWN ? f->line_count - LINES_SHOWN : 0;
 
 	if (first)
-		fprintf(p->to, "%*s%s(%u lines before; -v shows all)%s\n", INDENT, "", paint(p, "\033[2m"), first, paint(p, "\033[0m"));
+		fprintf(p->to, "%*s%s(%u before this; -v shows all)%s\n", INDENT, "", paint(p, "\033[2m"), first,
+			paint(p, "\033[0m"));
 	for (unsigned i = first; i < f->line_count; i++) {
 		probe_line_words(&f->lines[i], words);
 		if (p->width > INDENT + 4 && strlen(words) > p->width - INDENT - 1)
@@ -76,7 +79,8 @@ static void finding(const struct page *p, const struct probe_finding *f, bool ve
 	static const char *const words[] = { "", "pass", "note", "FAIL", "-" };
 	bool bad = f->verdict == PROBE_FAIL || f->verdict == PROBE_NOTE;
 
-	fprintf(p->to, "%u  %s%-4s%s ", f->check->number, paint_verdict(p, f->verdict), words[f->verdict], paint(p, "\033[0m"));
+	fprintf(p->to, "%u  %s%-4s%s ", f->check->number, paint_verdict(p, f->verdict), words[f->verdict],
+		paint(p, "\033[0m"));
 	wrap(p, f->check->title, INDENT);
 	if (!bad && f->verdict != PROBE_UNTESTED && !verbose)
 		return;
@@ -85,7 +89,8 @@ static void finding(const struct page *p, const struct probe_finding *f, bool ve
 	if (bad) {
 		char reference[200];
 
-		snprintf(reference, sizeof reference, "%s%s%s", f->check->reference, f->verdict == PROBE_FAIL ? "; severity " : "",
+		snprintf(reference, sizeof reference, "%s%s%s", f->check->reference,
+			 f->verdict == PROBE_FAIL ? "; severity " : "",
 			 f->verdict == PROBE_FAIL ? probe_severity_word(f->check->severity) : "");
 		fprintf(p->to, "%*s", INDENT, "");
 		wrap(p, reference, INDENT);
@@ -99,9 +104,11 @@ static void changes(const struct page *p, const struct probe_diff *d)
 	fprintf(p->to, "\nSince the older report:%s\n", d->count ? "" : " nothing changed");
 	for (unsigned i = 0; i < d->count; i++) {
 		const struct probe_change *c = &d->changes[i];
-		const char *was = c->before ? probe_verdict_word(c->before) : "not there", *is = c->after ? probe_verdict_word(c->after) : "gone";
+		const char *was = c->before ? probe_verdict_word(c->before) : "not there",
+			   *is = c->after ? probe_verdict_word(c->after) : "gone";
 
-		fprintf(p->to, "%u  %s%-5s%s ", c->number, paint(p, c->worse ? "\033[1;31m" : "\033[32m"), c->worse ? "WORSE" : "other", paint(p, "\033[0m"));
+		fprintf(p->to, "%u  %s%-5s%s ", c->number, paint(p, c->worse ? "\033[1;31m" : "\033[32m"),
+			c->worse ? "WORSE" : "other", paint(p, "\033[0m"));
 		fprintf(p->to, "%s, was %s: ", is, was);
 		wrap(p, c->title, INDENT + 7 + (unsigned)strlen(was) + (unsigned)strlen(is));
 	}
@@ -136,9 +143,9 @@ void probe_screen_report(const struct probe_report *r, const struct probe_diff *
 	}
 	if (d)
 		changes(&p, d);
-	fprintf(to, "\n%u pass, %u note, %u fail, %u not tested; %u connections, %u s\n", probe_report_count(r, PROBE_PASS),
-		probe_report_count(r, PROBE_NOTE), probe_report_count(r, PROBE_FAIL), probe_report_count(r, PROBE_UNTESTED), r->connections,
-		(r->took_ms + 500) / 1000);
+	fprintf(to, "\n%u pass, %u note, %u fail, %u not tested; %u connections, %u s\n",
+		probe_report_count(r, PROBE_PASS), probe_report_count(r, PROBE_NOTE), probe_report_count(r, PROBE_FAIL),
+		probe_report_count(r, PROBE_UNTESTED), r->connections, (r->took_ms + 500) / 1000);
 }
 
 void probe_screen_progress(unsigned done, unsigned total, const struct probe_check *c)

@@ -127,10 +127,12 @@ static bool same(struct probe_link *l, const int *want, const int *got, const ch
 	for (unsigned i = 0; i < GROUP_COUNT; i++)
 		if (want[i] != got[i]) {
 			if (got[i])
-				probe_say(l->p, PROBE_FAIL, "%s the reply to command %u of the group (%s) is %d; alone it is %d", where, i + 1, group[i],
-					  got[i], want[i]);
+				probe_say(l->p, PROBE_FAIL,
+					  "%s the reply to command %u of the group (%s) is %d; alone it is %d", where,
+					  i + 1, group[i], got[i], want[i]);
 			else
-				probe_say(l->p, PROBE_FAIL, "%s command %u of the group (%s) gets no reply: %s", where, i + 1, group[i], probe_stuck(l));
+				probe_say(l->p, PROBE_FAIL, "%s command %u of the group (%s) gets no reply: %s", where,
+					  i + 1, group[i], probe_stuck(l));
 			return false;
 		}
 	return true;
@@ -146,7 +148,8 @@ void probe_check_pipelining_order(struct probe *p)
 		probe_say(p, PROBE_UNTESTED, "PIPELINING is not offered");
 		return;
 	}
-	ok = (clear ? probe_open(p, &l) : probe_open_tls(p, &l, NULL)) && probe_ehlo(&l) && one_by_one(&l, want) && at_once(&l, false, got);
+	ok = (clear ? probe_open(p, &l) : probe_open_tls(p, &l, NULL)) && probe_ehlo(&l) && one_by_one(&l, want) &&
+	     at_once(&l, false, got);
 	if (!ok) {
 		probe_untested(&l, "the session");
 	} else if (same(&l, want, got, clear ? "in clear" : "inside TLS")) {

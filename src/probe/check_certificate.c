@@ -7,13 +7,13 @@
 #include <time.h>
 
 #define RSA_LEAST 2048 /* RFC 9325 4.5 */
-#define EC_LEAST 224   /* 112 bits of security, as RSA_LEAST */
+#define EC_LEAST  224  /* 112 bits of security, as RSA_LEAST */
 #define SOON_DAYS 14   /* those who renew do it a month before; what is left two weeks before was forgotten */
 
 static bool look(struct probe *p)
 {
 	struct probe_link l;
-	STACK_OF(X509) *chain;
+	STACK_OF(X509) * chain;
 
 	if (p->chain_asked)
 		return p->chain != NULL;
@@ -49,7 +49,8 @@ static const char *weakness(X509 *x)
 		return "a key that is too short";
 	/* a root vouches for itself: its signature proves nothing and is not looked at */
 	X509_get_signature_info(x, &digest, NULL, NULL, NULL);
-	if ((digest == NID_md5 || digest == NID_sha1) && X509_NAME_cmp(X509_get_subject_name(x), X509_get_issuer_name(x)) != 0)
+	if ((digest == NID_md5 || digest == NID_sha1) &&
+	    X509_NAME_cmp(X509_get_subject_name(x), X509_get_issuer_name(x)) != 0)
 		return "a signature over MD5 or SHA-1";
 	return NULL;
 }
@@ -68,7 +69,8 @@ void probe_check_certificate_chain(struct probe *p)
 			probe_say(p, PROBE_FAIL, "certificate %d has %s", i, weak);
 			return;
 		}
-		if (i > 0 && X509_check_issued(sk_X509_value(p->chain, i), sk_X509_value(p->chain, i - 1)) != X509_V_OK) {
+		if (i > 0 &&
+		    X509_check_issued(sk_X509_value(p->chain, i), sk_X509_value(p->chain, i - 1)) != X509_V_OK) {
 			probe_say(p, PROBE_FAIL, "certificate %d of the chain did not issue the one before it", i);
 			return;
 		}
@@ -76,7 +78,8 @@ void probe_check_certificate_chain(struct probe *p)
 	if (p->chain_verdict == X509_V_OK)
 		probe_say(p, PROBE_PASS, "%d certificate%s, to a trusted root", n, n > 1 ? "s" : "");
 	else
-		probe_say(p, PROBE_NOTE, "no chain to a trusted root (%s): good enough for encryption and DANE-EE, not for MTA-STS",
+		probe_say(p, PROBE_NOTE,
+			  "no chain to a trusted root (%s): good enough for encryption and DANE-EE, not for MTA-STS",
 			  X509_verify_cert_error_string(p->chain_verdict));
 }
 
@@ -91,7 +94,8 @@ static void names_of(X509 *leaf, char *to, size_t room)
 		const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
 
 		if (name->type == GEN_DNS && n + 2 < room)
-			n += (size_t)snprintf(to + n, room - n, "%s%.*s", n ? ", " : "", ASN1_STRING_length(name->d.dNSName),
+			n += (size_t)snprintf(to + n, room - n, "%s%.*s", n ? ", " : "",
+					      ASN1_STRING_length(name->d.dNSName),
 					      (const char *)ASN1_STRING_get0_data(name->d.dNSName));
 		if (n >= room)
 			break;
@@ -115,7 +119,8 @@ void probe_check_certificate_name(struct probe *p)
 	names_of(leaf, names, sizeof names);
 	probe_report_fact(p->report, "certificate_names", "%s", names);
 	if (!p->name)
-		probe_say(p, PROBE_UNTESTED, "the server was given by its address, and --name was not: it names %s", names);
+		probe_say(p, PROBE_UNTESTED, "the server was given by its address, and --name was not: it names %s",
+			  names);
 	else if (X509_check_host(leaf, p->name, 0, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, NULL) == 1)
 		probe_say(p, PROBE_PASS, "it names %s", p->name);
 	else

@@ -1,10 +1,11 @@
-/* check_inject.c - checks 301 to 305: commands that reach the server in clear and are executed inside TLS (CVE-2011-0411).
+/* check_inject.c - checks 301 to 305: commands that reach the server in clear and are executed inside TLS
+ * (CVE-2011-0411).
  *
- * The oracle is a reply inside TLS to a command that was never said there.  First it is learned, in a sound session, what the
- * server answers to two commands whose replies have different codes; then each is put behind STARTTLS in turn.  A fail needs both
- * extra replies, each with its own code: one stray line could be anything, two that follow what was injected cannot.
- * A server may execute at once, or when the next octets arrive: so after the handshake it is given time in silence, and then
- * EHLO, whose reply of several lines tells where the session is.
+ * The oracle is a reply inside TLS to a command that was never said there.  First it is learned, in a sound session,
+ * what the server answers to two commands whose replies have different codes; then each is put behind STARTTLS in turn.
+ * A fail needs both extra replies, each with its own code: one stray line could be anything, two that follow what was
+ * injected cannot. A server may execute at once, or when the next octets arrive: so after the handshake it is given
+ * time in silence, and then EHLO, whose reply of several lines tells where the session is.
  */
 #include "probe/inside.h"
 
@@ -12,12 +13,12 @@
 enum cut { CUT_NONE = 1, CUT_BEHIND, CUT_CRLF, CUT_COMMAND };
 
 enum outcome {
-	OUT_CLEAN = 1,   /* the session is inside TLS, and only our own commands were answered */
-	OUT_EXTRA,       /* a reply too many; its code is in `code` */
-	OUT_REFUSED,     /* STARTTLS was not answered 220; its code */
-	OUT_CLOSED,      /* the connection ended, or the handshake failed */
-	OUT_CLEAR,       /* replies in clear behind the 220 */
-	OUT_ODD          /* no STARTTLS could be said at all */
+	OUT_CLEAN = 1, /* the session is inside TLS, and only our own commands were answered */
+	OUT_EXTRA,     /* a reply too many; its code is in `code` */
+	OUT_REFUSED,   /* STARTTLS was not answered 220; its code */
+	OUT_CLOSED,    /* the connection ended, or the handshake failed */
+	OUT_CLEAR,     /* replies in clear behind the 220 */
+	OUT_ODD        /* no STARTTLS could be said at all */
 };
 
 struct trial {
@@ -60,7 +61,8 @@ static bool write_cut(struct probe_link *l, const char *injected, enum cut cut)
 	size_t at = cut == CUT_BEHIND ? 10 : cut == CUT_CRLF ? 9 : cut == CUT_COMMAND ? 12 : (size_t)n;
 
 	l->reply = (struct probe_reply){ 0 };
-	return probe_write(l, view_of(all, at)) && ((size_t)n == at || probe_write(l, view_of(all + at, (size_t)n - at)));
+	return probe_write(l, view_of(all, at)) &&
+	       ((size_t)n == at || probe_write(l, view_of(all + at, (size_t)n - at)));
 }
 
 static void words(struct probe_link *l, struct trial *t, enum outcome outcome)
@@ -113,13 +115,17 @@ static void attempt(struct probe *p, const char *injected, enum cut cut, struct 
 
 static const char *what(const struct trial *t)
 {
-	return t->outcome == OUT_CLEAN ? "dropped silently" : t->outcome == OUT_REFUSED ? "answered by an error" : t->outcome == OUT_CLOSED ? "the session ends" : "unclear";
+	return t->outcome == OUT_CLEAN     ? "dropped silently"
+	       : t->outcome == OUT_REFUSED ? "answered by an error"
+	       : t->outcome == OUT_CLOSED  ? "the session ends"
+					   : "unclear";
 }
 
 /* The first trial of a cut; the second command only when the first gave an extra reply.  False: judged, stop. */
 static bool judge_cut(struct probe *p, const struct oracle *o, enum cut cut, struct trial *t)
 {
-	static const char *const cuts[] = { "", "in the same segment", "in the next segment", "cut inside CR LF", "cut inside the command" };
+	static const char *const cuts[] = { "", "in the same segment", "in the next segment", "cut inside CR LF",
+					    "cut inside the command" };
 	char line[64];
 	struct trial second;
 
@@ -134,10 +140,12 @@ static bool judge_cut(struct probe *p, const struct oracle *o, enum cut cut, str
 	snprintf(line, sizeof line, "%s\r\n", o->command[1]);
 	attempt(p, line, cut, &second);
 	if (second.outcome == OUT_EXTRA && t->code == o->code[0] && second.code == o->code[1])
-		probe_say(p, PROBE_FAIL, "commands %s are executed inside TLS: %s gave %s, %s gave %s", cuts[cut], o->command[0], t->words,
-			  o->command[1], second.words);
+		probe_say(p, PROBE_FAIL, "commands %s are executed inside TLS: %s gave %s, %s gave %s", cuts[cut],
+			  o->command[0], t->words, o->command[1], second.words);
 	else
-		probe_say(p, PROBE_NOTE, "a reply inside TLS that was not asked for (%s), but it is not that of the command injected", t->words);
+		probe_say(p, PROBE_NOTE,
+			  "a reply inside TLS that was not asked for (%s), but it is not that of the command injected",
+			  t->words);
 	return false;
 }
 
@@ -155,7 +163,8 @@ void probe_check_injected_same_segment(struct probe *p)
 	if (t.outcome == OUT_ODD)
 		probe_say(p, PROBE_UNTESTED, "%s", t.words);
 	else
-		probe_say(p, PROBE_PASS, "%s%s%s", what(&t), t.outcome == OUT_CLEAN ? "" : ": ", t.outcome == OUT_CLEAN ? "" : t.words);
+		probe_say(p, PROBE_PASS, "%s%s%s", what(&t), t.outcome == OUT_CLEAN ? "" : ": ",
+			  t.outcome == OUT_CLEAN ? "" : t.words);
 }
 
 void probe_check_injected_segments(struct probe *p)
@@ -175,7 +184,8 @@ void probe_check_injected_segments(struct probe *p)
 			return;
 		}
 	}
-	probe_say(p, PROBE_PASS, "cut behind STARTTLS: %s; inside CR LF: %s; inside the command: %s", what(&t[0]), what(&t[1]), what(&t[2]));
+	probe_say(p, PROBE_PASS, "cut behind STARTTLS: %s; inside CR LF: %s; inside the command: %s", what(&t[0]),
+		  what(&t[1]), what(&t[2]));
 }
 
 /* MAIL inside TLS without EHLO there: its code, with `injected` behind STARTTLS. */
@@ -210,17 +220,22 @@ void probe_check_injected_silently(struct probe *p)
 		return;
 	}
 	if (!probe_refused(before)) {
-		probe_say(p, PROBE_UNTESTED, "MAIL is taken without EHLO inside TLS, so an injected EHLO would not be seen by it; 301 and 302 look for its reply");
+		probe_say(p, PROBE_UNTESTED,
+			  "MAIL is taken without EHLO inside TLS, so an injected EHLO would not be seen by it; 301 and "
+			  "302 look for its reply");
 		return;
 	}
 	snprintf(line, sizeof line, "EHLO %.255s\r\n", p->o->hello);
 	after = mail_after(p, line, &with);
 	if (with.outcome == OUT_CLEAN && after == 250)
-		probe_say(p, PROBE_FAIL, "MAIL inside TLS is refused without EHLO (%d), and taken after an injected one", before);
+		probe_say(p, PROBE_FAIL,
+			  "MAIL inside TLS is refused without EHLO (%d), and taken after an injected one", before);
 	else if (with.outcome == OUT_ODD)
 		probe_say(p, PROBE_UNTESTED, "%s", with.words);
 	else
-		probe_say(p, PROBE_PASS, with.outcome == OUT_CLEAN ? "MAIL is refused as without it: %s" : "the session ends: %s", with.words);
+		probe_say(p, PROBE_PASS,
+			  with.outcome == OUT_CLEAN ? "MAIL is refused as without it: %s" : "the session ends: %s",
+			  with.words);
 }
 
 /* ---- a partial line ---- */
@@ -271,9 +286,13 @@ void probe_check_partial_line(struct probe *p)
 	} else {
 		second = completed(p, "RSE", "T", &t);
 		if (second == rset && rset != t_alone)
-			probe_say(p, PROBE_FAIL, "NO left in clear and OP inside TLS are answered as NOOP (%d), RSE and T as RSET (%d)", first, second);
+			probe_say(
+				p, PROBE_FAIL,
+				"NO left in clear and OP inside TLS are answered as NOOP (%d), RSE and T as RSET (%d)",
+				first, second);
 		else
-			probe_say(p, PROBE_NOTE, "OP after NO was answered %d, as NOOP is; but T after RSE %s", first, t.words);
+			probe_say(p, PROBE_NOTE, "OP after NO was answered %d, as NOOP is; but T after RSE %s", first,
+				  t.words);
 	}
 }
 
@@ -292,7 +311,8 @@ void probe_check_injected_before_hello(struct probe *p)
 		if (t.outcome == OUT_EXTRA)
 			probe_say(p, PROBE_FAIL, "it is executed inside TLS: %s", t.words);
 		else
-			probe_say(p, PROBE_FAIL, "clear text in front of the ClientHello is skipped, and the handshake goes on");
+			probe_say(p, PROBE_FAIL,
+				  "clear text in front of the ClientHello is skipped, and the handshake goes on");
 	}
 	probe_leave(&l);
 }

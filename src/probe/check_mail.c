@@ -1,8 +1,8 @@
 /* check_mail.c - checks 701 to 706: where a message ends (CVE-2023-51764 and its sisters).
  *
- * Only with a recipient that the operator owns.  Each message says what it is.  The sequence in question stands in the middle of
- * the text; a server that ends the message there answers at once, while we are silent.  What follows the sequence are words,
- * not commands, so that nothing else is ever sent by a server that falls for it.
+ * Only with a recipient that the operator owns.  Each message says what it is.  The sequence in question stands in the
+ * middle of the text; a server that ends the message there answers at once, while we are silent.  What follows the
+ * sequence are words, not commands, so that nothing else is ever sent by a server that falls for it.
  */
 #include "probe/inside.h"
 
@@ -15,8 +15,8 @@ static bool begin(struct probe *p, struct probe_link *l)
 	bool tls = p->o->implicit || p->survey.starttls;
 
 	return (tls ? probe_open_tls(p, l, NULL) : probe_open(p, l)) && probe_ehlo(l) &&
-	       probe_ask(l, "MAIL FROM:<%s>", p->o->sender) == 250 && probe_ask(l, "RCPT TO:<%s>", p->o->recipient) / 10 == 25 &&
-	       probe_ask(l, "DATA") == 354;
+	       probe_ask(l, "MAIL FROM:<%s>", p->o->sender) == 250 &&
+	       probe_ask(l, "RCPT TO:<%s>", p->o->recipient) / 10 == 25 && probe_ask(l, "DATA") == 354;
 }
 
 static bool write_head(struct probe_link *l, const char *what)
@@ -26,9 +26,12 @@ static bool write_head(struct probe_link *l, const char *what)
 
 	mail_date_text(env_wall_ms(&env_real), date);
 	snprintf(head, sizeof head,
-		 "From: <%.250s>\r\nTo: <%.250s>\r\nSubject: postrider probe %u\r\nDate: %s\r\nMessage-ID: <probe-%016llx@%.200s>\r\n"
-		 "Auto-Submitted: auto-generated\r\n\r\nA test of where a message ends, made by postrider probe: %s.\r\n",
-		 p->o->sender, p->o->recipient, p->now->check->number, date, (unsigned long long)env_random_u64(&env_real), p->o->hello, what);
+		 "From: <%.250s>\r\nTo: <%.250s>\r\nSubject: postrider probe %u\r\nDate: %s\r\nMessage-ID: "
+		 "<probe-%016llx@%.200s>\r\n"
+		 "Auto-Submitted: auto-generated\r\n\r\nA test of where a message ends, made by postrider probe: "
+		 "%s.\r\n",
+		 p->o->sender, p->o->recipient, p->now->check->number, date,
+		 (unsigned long long)env_random_u64(&env_real), p->o->hello, what);
 	return probe_write(l, view_cstr(head));
 }
 
@@ -45,9 +48,11 @@ static void end_variant(struct probe *p, const char *sequence, const char *what)
 	} else if (probe_listen(&l) && probe_hear(&l)) {
 		probe_say(p, PROBE_FAIL, "%s ends the message: %s", what, probe_stuck(&l));
 	} else if (probe_ask(&l, ".")) {
-		probe_say(p, PROBE_PASS, "%s: %s", l.reply.code >= 500 ? "the message is refused" : "it is text", probe_stuck(&l));
+		probe_say(p, PROBE_PASS, "%s: %s", l.reply.code >= 500 ? "the message is refused" : "it is text",
+			  probe_stuck(&l));
 	} else {
-		probe_say(p, l.end == PROBE_OPEN ? PROBE_FAIL : PROBE_PASS, "%s", l.end == PROBE_OPEN ? "the message's end is not seen any more" : l.why);
+		probe_say(p, l.end == PROBE_OPEN ? PROBE_FAIL : PROBE_PASS, "%s",
+			  l.end == PROBE_OPEN ? "the message's end is not seen any more" : l.why);
 	}
 	probe_leave(&l);
 }

@@ -4,17 +4,18 @@
 #define TICKET_MOST_S 604800u /* RFC 8446 4.6.1: a ticket lives seven days at most */
 #define DIFFERENT_MAX 600
 
-/* A session that works: EHLO inside TLS.  Its ticket comes behind the handshake in TLS 1.3, so it is taken after EHLO's reply. */
-static bool session(struct probe *p, struct probe_link *l, const struct probe_hello *h, SSL_SESSION **keep, char *words, size_t room)
+/* A session that works: EHLO inside TLS.  Its ticket comes behind the handshake in TLS 1.3, so it is taken after EHLO's
+ * reply. */
+static bool session(struct probe *p, struct probe_link *l, const struct probe_hello *h, SSL_SESSION **keep, char *words,
+		    size_t room)
 {
 	bool ok = probe_open_tls(p, l, h) && probe_ehlo(l);
 
 	if (ok && words)
 		probe_words(&l->reply, words, room);
-	if (ok && keep && l->session) {
-		SSL_SESSION_up_ref(l->session);
-		*keep = l->session;
-	}
+	if (ok && keep && l->session)
+		*keep = SSL_SESSION_dup(
+			l->session); /* a copy: the end of its connection makes a session one that is not offered */
 	return ok;
 }
 
@@ -37,14 +38,16 @@ static int resume(struct probe *p, int version, const char *name)
 	if (!ticket)
 		return 0;
 	if (SSL_SESSION_get_ticket_lifetime_hint(ticket) > TICKET_MOST_S) {
-		probe_say(p, PROBE_FAIL, "a ticket of %s is said to live %lu s, more than seven days", name, SSL_SESSION_get_ticket_lifetime_hint(ticket));
+		probe_say(p, PROBE_FAIL, "a ticket of %s is said to live %lu s, more than seven days", name,
+			  SSL_SESSION_get_ticket_lifetime_hint(ticket));
 		result = -1;
 	} else {
 		h.session = ticket;
 		if (session(p, &l, &h, NULL, NULL, 0)) {
 			result = SSL_session_reused(l.ssl);
 		} else {
-			probe_say(p, PROBE_FAIL, "a session of %s that offers a ticket does not come about: %s", name, probe_stuck(&l));
+			probe_say(p, PROBE_FAIL, "a session of %s that offers a ticket does not come about: %s", name,
+				  probe_stuck(&l));
 			result = -1;
 		}
 		probe_leave(&l);
@@ -55,7 +58,8 @@ static int resume(struct probe *p, int version, const char *name)
 
 void probe_check_resumption(struct probe *p)
 {
-	static const char *const words[] = { "it is resumed", "it is shaken hands for anew", "there is no such version" };
+	static const char *const words[] = { "it is resumed", "it is shaken hands for anew",
+					     "there is no such version" };
 	int old = resume(p, TLS1_2_VERSION, "TLS 1.2"), new;
 
 	if (old == -1)
@@ -66,7 +70,13 @@ void probe_check_resumption(struct probe *p)
 	if (old == -2 && new == -2)
 		probe_say(p, PROBE_UNTESTED, "no session of TLS 1.2 or 1.3");
 	else
-		probe_say(p, PROBE_PASS, "TLS 1.2: %s; TLS 1.3: %s", words[old == 1 ? 0 : old == 0 ? 1 : 2], words[new == 1 ? 0 : new == 0 ? 1 : 2]);
+		probe_say(p, PROBE_PASS, "TLS 1.2: %s; TLS 1.3: %s",
+			  words[old == 1   ? 0
+				: old == 0 ? 1
+					   : 2],
+			  words[new == 1   ? 0
+				: new == 0 ? 1
+					   : 2]);
 }
 
 void probe_check_farm(struct probe *p)
@@ -93,7 +103,8 @@ void probe_check_farm(struct probe *p)
 
 		address_text((const struct sockaddr *)&p->addresses[p->address].sa, where);
 		if (!ok) {
-			probe_say(p, PROBE_FAIL, "at %s no session comes about%s: %s", where, ticket ? " with the ticket of the first address" : "", probe_stuck(&l));
+			probe_say(p, PROBE_FAIL, "at %s no session comes about%s: %s", where,
+				  ticket ? " with the ticket of the first address" : "", probe_stuck(&l));
 			probe_leave(&l);
 			break;
 		}
@@ -108,6 +119,7 @@ void probe_check_farm(struct probe *p)
 	else if (odd[0])
 		probe_say(p, PROBE_NOTE, "%s", odd);
 	else
-		probe_say(p, PROBE_PASS, "%u addresses, alike; %u of the others %s", p->address_count, resumed, ticket ? "resumed the first one's session" : "could resume: there was no ticket");
+		probe_say(p, PROBE_PASS, "%u addresses, alike; %u of the others %s", p->address_count, resumed,
+			  ticket ? "resumed the first one's session" : "could resume: there was no ticket");
 	p->address = 0;
 }

@@ -1,7 +1,8 @@
 /* check_state.c - checks 201 to 210: what survives the handshake.
  *
- * A server's state is seen in its replies alone.  Replies differ from server to server, so where a reply must be told from another
- * one, both are asked for first in a session where it is known which it is; where they do not differ, nothing is claimed.
+ * A server's state is seen in its replies alone.  Replies differ from server to server, so where a reply must be told
+ * from another one, both are asked for first in a session where it is known which it is; where they do not differ,
+ * nothing is claimed.
  */
 #include "probe/inside.h"
 
@@ -41,7 +42,8 @@ static void judge_second(struct probe_link *l)
 	else if (first.code < 400)
 		probe_say(p, PROBE_FAIL, "answered %s", probe_stuck(l));
 	else if (probe_ask(l, "NOOP") != 250)
-		probe_say(p, PROBE_FAIL, "answered %d %.100s, and NOOP after it: %s", first.code, first.text, probe_stuck(l));
+		probe_say(p, PROBE_FAIL, "answered %d %.100s, and NOOP after it: %s", first.code, first.text,
+			  probe_stuck(l));
 	else
 		probe_say(p, first.code >= 500 ? PROBE_PASS : PROBE_NOTE, "%s: %d %.200s",
 			  first.code >= 500 ? "refused" : "refused as if it might work later", first.code, first.text);
@@ -81,10 +83,12 @@ void probe_check_mail_without_ehlo(struct probe *p)
 	else if (probe_refused(l.reply.code))
 		probe_say(p, PROBE_PASS, "refused: %s", probe_stuck(&l));
 	else if (needs)
-		probe_say(p, PROBE_FAIL, "MAIL needs EHLO in clear (%d), and not inside TLS (%d): the clear one counts there", code,
+		probe_say(p, PROBE_FAIL,
+			  "MAIL needs EHLO in clear (%d), and not inside TLS (%d): the clear one counts there", code,
 			  l.reply.code);
 	else
-		probe_say(p, PROBE_NOTE, "MAIL is taken without EHLO; in clear it is %s, so nothing is known of what survives",
+		probe_say(p, PROBE_NOTE,
+			  "MAIL is taken without EHLO; in clear it is %s, so nothing is known of what survives",
 			  probe_refused(code) ? "refused whatever was said before" : "as well");
 	probe_leave(&l);
 }
@@ -248,10 +252,12 @@ void probe_check_capabilities(struct probe *p)
 	difference(p->survey.clear, inside, lost, sizeof lost);
 	if (probe_word_in(p->survey.clear, "REQUIRETLS"))
 		probe_say(p, PROBE_FAIL, "REQUIRETLS is offered in clear, where it cannot be kept");
-	else if (strcmp(lost, "STARTTLS") != 0 && lost[0] && probe_word_in(p->survey.clear, "STARTTLS") && strcmp(lost, "STARTTLS") != 0)
+	else if (strcmp(lost, "STARTTLS") != 0 && lost[0] && probe_word_in(p->survey.clear, "STARTTLS") &&
+		 strcmp(lost, "STARTTLS") != 0)
 		probe_say(p, PROBE_NOTE, "gone inside TLS: %s; new: %s", lost, won[0] ? won : "nothing");
 	else
-		probe_say(p, PROBE_PASS, "gone inside TLS: %s; new: %s", lost[0] ? lost : "nothing", won[0] ? won : "nothing");
+		probe_say(p, PROBE_PASS, "gone inside TLS: %s; new: %s", lost[0] ? lost : "nothing",
+			  won[0] ? won : "nothing");
 }
 
 /* ---- AUTH ---- */
@@ -278,7 +284,9 @@ void probe_check_auth_in_clear(struct probe *p)
 	else if (!probe_has_word(&l.reply, "AUTH", &mechanisms))
 		probe_say(p, PROBE_PASS, "AUTH is not offered in clear");
 	else if (has_mechanism(mechanisms, "PLAIN") || has_mechanism(mechanisms, "LOGIN"))
-		probe_say(p, PROBE_FAIL, "AUTH %.*s is offered in clear: a client may send its password for all to read", VIEW_ARGS(mechanisms));
+		probe_say(p, PROBE_FAIL,
+			  "AUTH %.*s is offered in clear: a client may send its password for all to read",
+			  VIEW_ARGS(mechanisms));
 	else
 		probe_say(p, PROBE_PASS, "no mechanism that shows the password: %.*s", VIEW_ARGS(mechanisms));
 	probe_leave(&l);
@@ -294,8 +302,9 @@ static int authenticate(struct probe_link *l)
 	buf_init(&plain, &alloc_libc, 4096);
 	buf_init(&line, &alloc_libc, 8192);
 	/* RFC 4616: NUL user NUL password */
-	if (buf_add(&plain, view_of("", 1)) && buf_add(&plain, user) && buf_add(&plain, view_of("", 1)) && buf_add(&plain, password) &&
-	    buf_add(&line, VIEW("AUTH PLAIN ")) && buf_reserve(&line, SMTP_BASE64_ENCODED(buf_len(&plain)))) {
+	if (buf_add(&plain, view_of("", 1)) && buf_add(&plain, user) && buf_add(&plain, view_of("", 1)) &&
+	    buf_add(&plain, password) && buf_add(&line, VIEW("AUTH PLAIN ")) &&
+	    buf_reserve(&line, SMTP_BASE64_ENCODED(buf_len(&plain)))) {
 		buf_commit(&line, smtp_base64_encode(buf_view(&plain), (char *)buf_tail(&line)));
 		code = probe_ask_secret(l, buf_view(&line), "AUTH PLAIN (the given credentials)");
 	}

@@ -1,8 +1,8 @@
 /* check_talk.c - checks 101 to 107: how STARTTLS is offered, taken and refused.
  *
- * RFC 3207 names three replies to STARTTLS (220, 501, 454) and says nothing of its place in a session.  So what a server refuses
- * is right, what it takes is a matter of taste as long as it works, and a fail is what leaves client and server in
- * different states.
+ * RFC 3207 names three replies to STARTTLS (220, 501, 454) and says nothing of its place in a session.  So what a
+ * server refuses is right, what it takes is a matter of taste as long as it works, and a fail is what leaves client and
+ * server in different states.
  */
 #include "probe/inside.h"
 
@@ -61,12 +61,27 @@ void probe_check_starttls_offered(struct probe *p)
 
 /* ---- the strict client: libpsmtp over a link ---- */
 
+static void tls_up(struct probe_link *l, struct psmtp_client *c)
+{
+	const char *protocol = SSL_get_version(l->ssl), *cipher = SSL_get_cipher_name(l->ssl);
+	const struct psmtp_tls_facts facts = { { protocol, strlen(protocol) }, { cipher, strlen(cipher) } };
+
+	psmtp_client_tls_up(c, &facts, (uint64_t)probe_now());
+}
+
 /* What the protocol library wants written out and waits for, until it says how it ended. */
 static bool drive(struct probe_link *l, struct psmtp_client *c, struct psmtp_client_event *last)
 {
-	unsigned epoch = l->tls ? 2 : 1;
+	unsigned epoch = 1;
 	uint64_t now = (uint64_t)probe_now();
 
+	/* TLS from the start is not asked for by an event (RFC 8314) */
+	if (l->p->o->implicit) {
+		if (!probe_shake(l, NULL))
+			return false;
+		tls_up(l, c);
+		epoch = 2;
+	}
 	for (;;) {
 		struct psmtp_view out;
 		size_t taken;
@@ -81,7 +96,7 @@ static bool drive(struct probe_link *l, struct psmtp_client *c, struct psmtp_cli
 				continue;
 			}
 			epoch = 2;
-			psmtp_client_tls_up(c, &(struct psmtp_tls_facts){ { SSL_get_version(l->ssl), strlen(SSL_get_version(l->ssl)) }, { "", 0 } }, now);
+			tls_up(l, c);
 		}
 		out = psmtp_client_output(c);
 		if (out.n) {

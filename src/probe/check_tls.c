@@ -1,15 +1,17 @@
 /* check_tls.c - checks 601 to 603 and 609 to 612: what a server agrees to in TLS.
  *
- * Versions, ciphers and groups are asked for by a ClientHello of our own (raw.c), because no library of today offers what must not
- * be accepted.  A server that answers with an alert or closes has refused.
+ * Versions, ciphers and groups are asked for by a ClientHello of our own (raw.c), because no library of today offers
+ * what must not be accepted.  A server that answers with an alert or closes has refused.
  */
 #include "probe/inside.h"
 
 #include <openssl/err.h>
 
-/* Offered where nothing else is asked: what RFC 9325 4.2 recommends, RSA key exchange and CBC, so that an old server agrees too. */
-static const uint16_t all_ciphers[] = { 0xc02b, 0xc02f, 0xc02c, 0xc030, 0xcca8, 0xcca9, 0xc009, 0xc013, 0xc00a, 0xc014, 0xc023, 0xc027,
-					0x009e, 0x009f, 0x0033, 0x0039, 0x009c, 0x009d, 0x003c, 0x002f, 0x0035, 0x000a, 0x0005 };
+/* Offered where nothing else is asked: what RFC 9325 4.2 recommends, RSA key exchange and CBC, so that an old server
+ * agrees too. */
+static const uint16_t all_ciphers[] = { 0xc02b, 0xc02f, 0xc02c, 0xc030, 0xcca8, 0xcca9, 0xc009, 0xc013,
+					0xc00a, 0xc014, 0xc023, 0xc027, 0x009e, 0x009f, 0x0033, 0x0039,
+					0x009c, 0x009d, 0x003c, 0x002f, 0x0035, 0x000a, 0x0005 };
 static const uint16_t tls13_ciphers[] = { 0x1301, 0x1302, 0x1303 };
 static const uint16_t all_groups[] = { 29, 23, 24, 25, 30 };
 
@@ -35,7 +37,8 @@ static int ask_version(struct probe *p, uint16_t version)
 {
 	const bool new = version == 0x0304;
 	const struct probe_raw raw = { version, new ? tls13_ciphers : all_ciphers, all_groups,
-				       (unsigned)(new ? COUNT(tls13_ciphers) : COUNT(all_ciphers)), (unsigned)COUNT(all_groups) };
+				       (unsigned)(new ? COUNT(tls13_ciphers) : COUNT(all_ciphers)),
+				       (unsigned)COUNT(all_groups) };
 	struct probe_raw_answer a;
 
 	return ask(p, &raw, &a);
@@ -43,8 +46,12 @@ static int ask_version(struct probe *p, uint16_t version)
 
 void probe_check_versions(struct probe *p)
 {
-	static const struct { uint16_t version; const char *name; } versions[] = {
-		{ 0x0300, "SSL 3" }, { 0x0301, "TLS 1.0" }, { 0x0302, "TLS 1.1" }, { 0x0303, "TLS 1.2" }, { 0x0304, "TLS 1.3" },
+	static const struct {
+		uint16_t version;
+		const char *name;
+	} versions[] = {
+		{ 0x0300, "SSL 3" },   { 0x0301, "TLS 1.0" }, { 0x0302, "TLS 1.1" },
+		{ 0x0303, "TLS 1.2" }, { 0x0304, "TLS 1.3" },
 	};
 	char taken[100] = "";
 	size_t n = 0;
@@ -82,7 +89,12 @@ static const uint16_t static_rsa[] = { 0x009c, 0x009d, 0x003c, 0x003d, 0x002f, 0
 
 void probe_check_ciphers(struct probe *p)
 {
-	static const struct { const uint16_t *list; unsigned n; const char *name; enum probe_verdict verdict; } sets[] = {
+	static const struct {
+		const uint16_t *list;
+		unsigned n;
+		const char *name;
+		enum probe_verdict verdict;
+	} sets[] = {
 		{ broken_ciphers, COUNT(broken_ciphers), "NULL, export, RC4 or DES", PROBE_FAIL },
 		{ triple_des, COUNT(triple_des), "3DES", PROBE_FAIL },
 		{ anonymous, COUNT(anonymous), "anonymous", PROBE_NOTE },
@@ -93,7 +105,8 @@ void probe_check_ciphers(struct probe *p)
 	size_t n = 0;
 
 	for (unsigned i = 0; i < COUNT(sets); i++) {
-		const struct probe_raw raw = { 0x0303, sets[i].list, all_groups, sets[i].n, (unsigned)COUNT(all_groups) };
+		const struct probe_raw raw = { 0x0303, sets[i].list, all_groups, sets[i].n,
+					       (unsigned)COUNT(all_groups) };
 		struct probe_raw_answer a;
 		int got = ask(p, &raw, &a);
 
@@ -101,11 +114,14 @@ void probe_check_ciphers(struct probe *p)
 			return;
 		if (!got)
 			continue;
-		n += (size_t)snprintf(words + n, sizeof words - n, "%s%s (%04x)", n ? ", " : "", sets[i].name, a.cipher);
+		n += (size_t)snprintf(words + n, sizeof words - n, "%s%s (%04x)", n ? ", " : "", sets[i].name,
+				      a.cipher);
 		if (sets[i].verdict > worst)
 			worst = sets[i].verdict;
 	}
-	probe_say(p, worst, "%s%s", n ? "agreed to by TLS 1.2 when nothing better is offered: " : "NULL, export, RC4, DES, 3DES, anonymous and static RSA ones are refused",
+	probe_say(p, worst, "%s%s",
+		  n ? "agreed to by TLS 1.2 when nothing better is offered: "
+		    : "NULL, export, RC4, DES, 3DES, anonymous and static RSA ones are refused",
 		  words);
 }
 
@@ -113,15 +129,23 @@ void probe_check_ciphers(struct probe *p)
 
 void probe_check_groups(struct probe *p)
 {
-	static const struct { uint16_t group; const char *name; bool basic; } groups[] = {
-		{ 29, "X25519", true }, { 23, "P-256", true }, { 24, "P-384", false }, { 0x11ec, "X25519MLKEM768", false },
+	static const struct {
+		uint16_t group;
+		const char *name;
+		bool basic;
+	} groups[] = {
+		{ 29, "X25519", true },
+		{ 23, "P-256", true },
+		{ 24, "P-384", false },
+		{ 0x11ec, "X25519MLKEM768", false },
 	};
 	char words[100] = "";
 	size_t n = 0;
 	bool basic = false;
 
 	for (unsigned i = 0; i < COUNT(groups); i++) {
-		const struct probe_raw new = { 0x0304, tls13_ciphers, &groups[i].group, (unsigned)COUNT(tls13_ciphers), 1 };
+		const struct probe_raw new = { 0x0304, tls13_ciphers, &groups[i].group, (unsigned)COUNT(tls13_ciphers),
+					       1 };
 		const struct probe_raw before = { 0x0303, all_ciphers, &groups[i].group, 7, 1 };
 		struct probe_raw_answer a;
 		int got = ask(p, &new, &a);
@@ -138,7 +162,8 @@ void probe_check_groups(struct probe *p)
 	}
 	probe_report_fact(p->report, "groups", "%s", n ? words : "none of those asked for");
 	if (!basic)
-		probe_say(p, PROBE_FAIL, "neither X25519 nor P-256, which everybody has: %s", n ? words : "none of those asked for");
+		probe_say(p, PROBE_FAIL, "neither X25519 nor P-256, which everybody has: %s",
+			  n ? words : "none of those asked for");
 	else
 		probe_say(p, PROBE_PASS, "%s", words);
 }
@@ -164,9 +189,12 @@ static void renegotiate(struct probe_link *l)
 		done = !SSL_renegotiate_pending(l->ssl) && SSL_is_init_finished(l->ssl);
 	}
 	if (done)
-		probe_say(p, PROBE_FAIL, "the server shakes hands again at the client's word, as often as it likes: its work, not the client's");
+		probe_say(p, PROBE_FAIL,
+			  "the server shakes hands again at the client's word, as often as it likes: its work, not the "
+			  "client's");
 	else
-		probe_say(p, PROBE_PASS, "secure by RFC 5746, and refused when the client asks: %s", l->end == PROBE_OPEN ? "no answer" : l->why);
+		probe_say(p, PROBE_PASS, "secure by RFC 5746, and refused when the client asks: %s",
+			  l->end == PROBE_OPEN ? "no answer" : l->why);
 }
 
 void probe_check_renegotiation(struct probe *p)
@@ -192,7 +220,8 @@ void probe_check_renegotiation(struct probe *p)
 
 /* ---- odd ClientHellos ---- */
 
-/* Whether a session of this kind works; judged when not.  leaf: NULL, or where to put a reference to the certificate. */
+/* Whether a session of this kind works; judged when not.  leaf: NULL, or where to put a reference to the certificate.
+ */
 static bool works(struct probe *p, const struct probe_hello *h, const char *what, X509 **leaf)
 {
 	struct probe_link l;
@@ -222,7 +251,8 @@ void probe_check_split_hello(struct probe *p)
 {
 	const struct probe_hello octets = { .cut = PROBE_CUT_OCTETS }, records = { .cut = PROBE_CUT_RECORDS };
 
-	if (works(p, &octets, "a ClientHello in segments of one octet", NULL) && works(p, &records, "a ClientHello in records of 64 octets", NULL))
+	if (works(p, &octets, "a ClientHello in segments of one octet", NULL) &&
+	    works(p, &records, "a ClientHello in records of 64 octets", NULL))
 		probe_say(p, PROBE_PASS, "in segments of one octet, and in records of 64 octets");
 }
 
@@ -242,7 +272,9 @@ void probe_check_sni(struct probe *p)
 		probe_say(p, PROBE_NOTE, "a name that it does not know ends the handshake: %s", probe_stuck(&l));
 	else
 		probe_say(p, PROBE_PASS, "it always succeeds; %s",
-			  !with ? "no name was known to ask for" : X509_cmp(with, without) == 0 ? "one certificate, named or not" : "named, it shows another certificate");
+			  !with                          ? "no name was known to ask for"
+			  : X509_cmp(with, without) == 0 ? "one certificate, named or not"
+							 : "named, it shows another certificate");
 	probe_leave(&l);
 	X509_free(without);
 	X509_free(with);

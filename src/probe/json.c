@@ -10,8 +10,12 @@
 
 static json_t *line_json(const struct probe_line *l)
 {
-	return json_pack("{s:i, s:i, s:s, s:b, s:s}", "ms", (int)l->at_ms, "connection", (int)l->connection, "direction",
-			 l->direction == PROBE_SENT ? "sent" : l->direction == PROBE_GOT ? "got" : "event", "tls", l->tls, "text", l->text);
+	return json_pack("{s:i, s:i, s:s, s:b, s:s}", "ms", (int)l->at_ms, "connection", (int)l->connection,
+			 "direction",
+			 l->direction == PROBE_SENT  ? "sent"
+			 : l->direction == PROBE_GOT ? "got"
+						     : "event",
+			 "tls", l->tls, "text", l->text);
 }
 
 static json_t *finding_json(const struct probe_finding *f)
@@ -21,9 +25,10 @@ static json_t *finding_json(const struct probe_finding *f)
 
 	for (unsigned i = 0; lines && i < f->line_count; i++)
 		json_array_append_new(lines, line_json(&f->lines[i]));
-	o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o}", "number", (int)c->number, "id", c->id, "title", c->title,
-		      "group", *c->group, "reference", c->reference, "severity", probe_severity_word(c->severity), "verdict",
-		      probe_verdict_word(f->verdict), "text", f->text, "dialog", lines);
+	o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:o}", "number", (int)c->number, "id", c->id, "title",
+		      c->title, "group", *c->group, "reference", c->reference, "severity",
+		      probe_severity_word(c->severity), "verdict", probe_verdict_word(f->verdict), "text", f->text,
+		      "dialog", lines);
 	if (o && f->lines_cut)
 		json_object_set_new(o, "dialog_cut", json_integer(f->lines_cut));
 	return o;
@@ -32,8 +37,8 @@ static json_t *finding_json(const struct probe_finding *f)
 static json_t *change_json(const struct probe_change *c)
 {
 	return json_pack("{s:i, s:s, s:s?, s:s?, s:s, s:b}", "number", (int)c->number, "id", c->id, "before",
-			 c->before ? probe_verdict_word(c->before) : NULL, "after", c->after ? probe_verdict_word(c->after) : NULL, "text",
-			 c->text, "worse", c->worse);
+			 c->before ? probe_verdict_word(c->before) : NULL, "after",
+			 c->after ? probe_verdict_word(c->after) : NULL, "text", c->text, "worse", c->worse);
 }
 
 bool probe_print_json(const struct probe_report *r, const struct probe_diff *d, FILE *to)
@@ -46,19 +51,20 @@ bool probe_print_json(const struct probe_report *r, const struct probe_diff *d, 
 		json_object_set_new(facts, r->facts[i].name, json_string(r->facts[i].value));
 	for (unsigned i = 0; findings && i < r->finding_count; i++)
 		json_array_append_new(findings, finding_json(&r->findings[i]));
-	all = json_pack("{s:i, s:s, s:s, s:s, s:s, s:i, s:i, s:{s:i, s:i, s:i, s:i}, s:o, s:o}", "schema", PROBE_SCHEMA, "program",
-			"postrider " PSMTP_VERSION, "kind", r->kind, "target", r->target, "began", probe_time_words(r->began_ms, time),
-			"took_ms", (int)r->took_ms, "connections", (int)r->connections, "verdicts", "pass",
-			(int)probe_report_count(r, PROBE_PASS), "note", (int)probe_report_count(r, PROBE_NOTE), "fail",
-			(int)probe_report_count(r, PROBE_FAIL), "not-tested", (int)probe_report_count(r, PROBE_UNTESTED), "facts", facts,
-			"findings", findings);
+	all = json_pack("{s:i, s:s, s:s, s:s, s:s, s:i, s:i, s:{s:i, s:i, s:i, s:i}, s:o, s:o}", "schema", PROBE_SCHEMA,
+			"program", "postrider " PSMTP_VERSION, "kind", r->kind, "target", r->target, "began",
+			probe_time_words(r->began_ms, time), "took_ms", (int)r->took_ms, "connections",
+			(int)r->connections, "verdicts", "pass", (int)probe_report_count(r, PROBE_PASS), "note",
+			(int)probe_report_count(r, PROBE_NOTE), "fail", (int)probe_report_count(r, PROBE_FAIL),
+			"not-tested", (int)probe_report_count(r, PROBE_UNTESTED), "facts", facts, "findings", findings);
 	if (all && d) {
 		changes = json_array();
 		for (unsigned i = 0; changes && i < d->count; i++)
 			json_array_append_new(changes, change_json(&d->changes[i]));
 		json_object_set_new(all, "changes", changes);
 	}
-	ok = !r->broken && all && json_dumpf(all, to, JSON_INDENT(1) | JSON_ENSURE_ASCII) == 0 && fputc('\n', to) != EOF;
+	ok = !r->broken && all && json_dumpf(all, to, JSON_INDENT(1) | JSON_ENSURE_ASCII) == 0 &&
+	     fputc('\n', to) != EOF;
 	json_decref(all);
 	return ok;
 }
@@ -78,7 +84,8 @@ static const json_t *old_finding(const json_t *findings, const char *id)
 	const json_t *f;
 	size_t i;
 
-	json_array_foreach (findings, i, f) {
+	json_array_foreach(findings, i, f)
+	{
 		const char *word = json_string_value(json_object_get(f, "id"));
 
 		if (word && strcmp(word, id) == 0)
@@ -87,7 +94,8 @@ static const json_t *old_finding(const json_t *findings, const char *id)
 	return NULL;
 }
 
-/* pass, note and fail are a scale; what cannot be tested any more may hide anything, so it is worse than what was known. */
+/* pass, note and fail are a scale; what cannot be tested any more may hide anything, so it is worse than what was
+ * known. */
 static bool is_worse(enum probe_verdict before, enum probe_verdict after)
 {
 	if (before == 0)
@@ -113,7 +121,8 @@ static void note(struct probe_diff *d, const struct probe_check *c, enum probe_v
 static bool note_gone(struct probe_diff *d, const json_t *f)
 {
 	struct probe_check c = { .number = (unsigned)json_integer_value(json_object_get(f, "number")) };
-	const char *id = json_string_value(json_object_get(f, "id")), *title = json_string_value(json_object_get(f, "title"));
+	const char *id = json_string_value(json_object_get(f, "id")),
+		   *title = json_string_value(json_object_get(f, "title"));
 	enum probe_verdict before = verdict_of(json_string_value(json_object_get(f, "verdict")));
 
 	if (!id || !title || !before)
@@ -146,12 +155,12 @@ static bool compare(struct probe_diff *d, const json_t *findings, const struct p
 		const struct probe_finding *now = &r->findings[i];
 		const json_t *was = old_finding(findings, now->check->id);
 
-		note(d, now->check, was ? verdict_of(json_string_value(json_object_get(was, "verdict"))) : (enum probe_verdict)0,
+		note(d, now->check,
+		     was ? verdict_of(json_string_value(json_object_get(was, "verdict"))) : (enum probe_verdict)0,
 		     now->verdict, now->text);
 	}
-	json_array_foreach (findings, n, f)
-		if (!new_finding(r, json_string_value(json_object_get(f, "id"))) && !note_gone(d, f))
-			return false;
+	json_array_foreach(findings, n, f) if (!new_finding(r, json_string_value(json_object_get(f, "id"))) &&
+					       !note_gone(d, f)) return false;
 	return true;
 }
 
@@ -160,17 +169,20 @@ int probe_diff_make(struct probe_diff *d, struct view json, const struct probe_r
 	json_error_t where;
 	json_t *all = json_loadb(json.p, json.n, JSON_REJECT_DUPLICATES, &where);
 	const json_t *findings = json_object_get(all, "findings");
-	const char *kind = json_string_value(json_object_get(all, "kind")), *target = json_string_value(json_object_get(all, "target"));
+	const char *kind = json_string_value(json_object_get(all, "kind")),
+		   *target = json_string_value(json_object_get(all, "target"));
 	int status = 0;
 
 	*d = (struct probe_diff){ 0 };
 	arena_init(&d->text, &alloc_libc, PROBE_TEXT_MAX);
 	if (!all)
 		status = error_set(e, ERROR_INPUT, "line %d: %s", where.line, where.text);
-	else if (json_integer_value(json_object_get(all, "schema")) != PROBE_SCHEMA || !kind || !target || !json_is_array(findings))
+	else if (json_integer_value(json_object_get(all, "schema")) != PROBE_SCHEMA || !kind || !target ||
+		 !json_is_array(findings))
 		status = error_set(e, ERROR_INPUT, "it is no report of schema %d", PROBE_SCHEMA);
 	else if (strcmp(kind, r->kind) != 0 || strcmp(target, r->target) != 0)
-		status = error_set(e, ERROR_INPUT, "it is a report of %s %s, not of %s %s", kind, target, r->kind, r->target);
+		status = error_set(e, ERROR_INPUT, "it is a report of %s %s, not of %s %s", kind, target, r->kind,
+				   r->target);
 	else if (!compare(d, findings, r))
 		status = error_set(e, ERROR_AGAIN, "out of memory");
 	json_decref(all);

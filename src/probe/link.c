@@ -1,6 +1,7 @@
 /* link.c - one connection of the probe: every wait has an end, every octet is kept as evidence.
  *
- * Blocking by poll(2) with a deadline: the probe does one thing at a time, so a loop would only hide the order of a check.
+ * Blocking by poll(2) with a deadline: the probe does one thing at a time, so a loop would only hide the order of a
+ * check.
  */
 #include "probe/inside.h"
 
@@ -16,9 +17,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define READ_STEP 16384u       /* a TLS record */
-#define WINDOW_LEAST 1000u     /* ms: a server under load may think for so long, and silence is a verdict */
-#define SETTLE_MS 2000u        /* of a good-bye: nothing is at stake */
+#define READ_STEP    16384u /* a TLS record */
+#define WINDOW_LEAST 1000u  /* ms: a server under load may think for so long, and silence is a verdict */
+#define SETTLE_MS    2000u  /* of a good-bye: nothing is at stake */
 
 int64_t probe_now(void)
 {
@@ -249,12 +250,15 @@ static int decrypt(struct probe_link *l)
 		case SSL_ERROR_WANT_READ:
 			probe_write(l, view_of("", 0)); /* answers of the TLS layer */
 			return 1;
-		case SSL_ERROR_ZERO_RETURN:
-			end(l, PROBE_NOTIFIED, "the server ended TLS by close_notify");
+		case SSL_ERROR_ZERO_RETURN: end(l, PROBE_NOTIFIED, "the server ended TLS by close_notify"); return -1;
+		default: {
+			const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+			char why[200];
+
+			snprintf(why, sizeof why, "the TLS session ended: %s", reason ? reason : "no reason is known");
+			end(l, PROBE_TLS_BROKE, why);
 			return -1;
-		default:
-			end(l, PROBE_TLS_BROKE, "what came is no TLS record of this session, or an alert");
-			return -1;
+		}
 		}
 	}
 }
@@ -278,7 +282,8 @@ int probe_fill(struct probe_link *l, int64_t until)
 			break;
 	}
 	if (n <= 0) {
-		end(l, n == 0 ? PROBE_CLOSED : PROBE_RESET, n == 0 ? "the server closed the connection" : "the connection was reset");
+		end(l, n == 0 ? PROBE_CLOSED : PROBE_RESET,
+		    n == 0 ? "the server closed the connection" : "the connection was reset");
 		return -1;
 	}
 	if (l->tls) {
@@ -313,13 +318,15 @@ static int take_line(struct probe_reply *r, struct view line)
 	r->lines++;
 	for (size_t i = 0; i < 3; i++)
 		code = i < line.n && line.p[i] >= '0' && line.p[i] <= '9' ? code * 10 + (line.p[i] - '0') : -10000;
-	if (code < 200 || code > 599 || (line.n > 3 && line.p[3] != ' ' && line.p[3] != '-') || (r->code && r->code != code)) {
+	if (code < 200 || code > 599 || (line.n > 3 && line.p[3] != ' ' && line.p[3] != '-') ||
+	    (r->code && r->code != code)) {
 		r->odd = true;
 		return -1;
 	}
 	r->code = code;
 	if (room > 1)
-		snprintf(r->text + have, room, "%s%.*s", r->lines > 1 ? "\n" : "", VIEW_ARGS(view_slice(line, 4, line.n)));
+		snprintf(r->text + have, room, "%s%.*s", r->lines > 1 ? "\n" : "",
+			 VIEW_ARGS(view_slice(line, 4, line.n)));
 	return line.n > 3 && line.p[3] == '-' ? 0 : 1;
 }
 
@@ -351,7 +358,8 @@ int probe_hear_for(struct probe_link *l, uint32_t ms)
 		} else {
 			int got = probe_fill(l, until);
 
-			if (got == 1)
+			if (got == 1 ||
+			    view_find(buf_view(&l->in), '\n') < buf_len(&l->in)) /* also what came with the end */
 				continue;
 			if (got == 0)
 				probe_event(l, "no reply within %u ms", ms);

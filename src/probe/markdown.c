@@ -37,7 +37,8 @@ static void changes(const struct probe_diff *d, FILE *to)
 	for (unsigned i = 0; i < d->count; i++) {
 		const struct probe_change *c = &d->changes[i];
 
-		fprintf(to, "- %u %s: %s, was %s%s\n", c->number, c->title, c->after ? probe_verdict_word(c->after) : "gone",
+		fprintf(to, "- %u %s: %s, was %s%s\n", c->number, c->title,
+			c->after ? probe_verdict_word(c->after) : "gone",
 			c->before ? probe_verdict_word(c->before) : "not there", c->worse ? " (worse)" : "");
 	}
 }
@@ -48,9 +49,10 @@ bool probe_print_markdown(const struct probe_report *r, const struct probe_diff 
 
 	fprintf(to, "# Probe of %s ", r->kind);
 	cell(r->target, to);
-	fprintf(to, "\n\n%s, %u connections, %u s: %u pass, %u note, %u fail, %u not tested.\n\n", probe_time_words(r->began_ms, time),
-		r->connections, (r->took_ms + 500) / 1000, probe_report_count(r, PROBE_PASS), probe_report_count(r, PROBE_NOTE),
-		probe_report_count(r, PROBE_FAIL), probe_report_count(r, PROBE_UNTESTED));
+	fprintf(to, "\n\n%s, %u connections, %u s: %u pass, %u note, %u fail, %u not tested.\n\n",
+		probe_time_words(r->began_ms, time), r->connections, (r->took_ms + 500) / 1000,
+		probe_report_count(r, PROBE_PASS), probe_report_count(r, PROBE_NOTE), probe_report_count(r, PROBE_FAIL),
+		probe_report_count(r, PROBE_UNTESTED));
 	for (unsigned i = 0; i < r->fact_count; i++) {
 		fputs("- ", to);
 		cell(r->facts[i].name, to);
@@ -96,17 +98,22 @@ static void series(const struct probe_report *r, const char *name, FILE *to)
 bool probe_print_prometheus(const struct probe_report *r, FILE *to)
 {
 	static const char *const values[] = { "", "0", "1", "2", "-1" };
-	static const struct { const char *fact, *name, *help; } numbers[] = {
-		{ "certificate_expires_s", "certificate_expires_seconds", "When the certificate shown ends, since the epoch." },
+	static const struct {
+		const char *fact, *name, *help;
+	} numbers[] = {
+		{ "certificate_expires_s", "certificate_expires_seconds",
+		  "When the certificate shown ends, since the epoch." },
 	};
 
-	fputs("# HELP postrider_probe_check What a check gave: 0 pass, 1 note, 2 fail, -1 not tested.\n# TYPE postrider_probe_check gauge\n", to);
+	fputs("# HELP postrider_probe_check What a check gave: 0 pass, 1 note, 2 fail, -1 not tested.\n# TYPE "
+	      "postrider_probe_check gauge\n",
+	      to);
 	for (unsigned i = 0; i < r->finding_count; i++) {
 		const struct probe_check *c = r->findings[i].check;
 
 		series(r, "check", to);
-		fprintf(to, ",number=\"%u\",id=\"%s\",severity=\"%s\"} %s\n", c->number, c->id, probe_severity_word(c->severity),
-			values[r->findings[i].verdict]);
+		fprintf(to, ",number=\"%u\",id=\"%s\",severity=\"%s\"} %s\n", c->number, c->id,
+			probe_severity_word(c->severity), values[r->findings[i].verdict]);
 	}
 	fputs("# HELP postrider_probe_verdicts Checks by verdict.\n# TYPE postrider_probe_verdicts gauge\n", to);
 	for (enum probe_verdict v = PROBE_PASS; v <= PROBE_UNTESTED; v++) {
@@ -115,14 +122,19 @@ bool probe_print_prometheus(const struct probe_report *r, FILE *to)
 	}
 	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
 		if (probe_report_get(r, numbers[i].fact)) {
-			fprintf(to, "# HELP postrider_probe_%s %s\n# TYPE postrider_probe_%s gauge\n", numbers[i].name, numbers[i].help, numbers[i].name);
+			fprintf(to, "# HELP postrider_probe_%s %s\n# TYPE postrider_probe_%s gauge\n", numbers[i].name,
+				numbers[i].help, numbers[i].name);
 			series(r, numbers[i].name, to);
 			fprintf(to, "} %s\n", probe_report_get(r, numbers[i].fact));
 		}
-	fputs("# HELP postrider_probe_began_seconds When the probe began, since the epoch.\n# TYPE postrider_probe_began_seconds gauge\n", to);
+	fputs("# HELP postrider_probe_began_seconds When the probe began, since the epoch.\n# TYPE "
+	      "postrider_probe_began_seconds gauge\n",
+	      to);
 	series(r, "began_seconds", to);
 	fprintf(to, "} %lld\n", (long long)(r->began_ms / 1000));
-	fputs("# HELP postrider_probe_duration_seconds How long it took.\n# TYPE postrider_probe_duration_seconds gauge\n", to);
+	fputs("# HELP postrider_probe_duration_seconds How long it took.\n# TYPE postrider_probe_duration_seconds "
+	      "gauge\n",
+	      to);
 	series(r, "duration_seconds", to);
 	fprintf(to, "} %u.%03u\n", r->took_ms / 1000, r->took_ms % 1000);
 	return !r->broken && !ferror(to);

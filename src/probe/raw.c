@@ -1,18 +1,18 @@
-/* raw.c - a ClientHello written by hand, and the first octets of the answer read: for versions, ciphers and groups that no TLS
- * library offers any more.  The handshake is not completed.
+/* raw.c - a ClientHello written by hand, and the first octets of the answer read: for versions, ciphers and groups that
+ * no TLS library offers any more.  The handshake is not completed.
  *
- * RFC 8446 4.1.2 and 4.2.8: with an empty key_share a server that has the group asks for it by HelloRetryRequest, which is a
- * ServerHello on the wire; so a group is found out without having it here.
+ * RFC 8446 4.1.2 and 4.2.8: with an empty key_share a server that has the group asks for it by HelloRetryRequest, which
+ * is a ServerHello on the wire; so a group is found out without having it here.
  */
 #include "probe/inside.h"
 
 #include "base/env.h"
 
-#define RECORD_HANDSHAKE 22
-#define RECORD_ALERT 21
-#define SERVER_HELLO 2
+#define RECORD_HANDSHAKE       22
+#define RECORD_ALERT           21
+#define SERVER_HELLO           2
 #define EXT_SUPPORTED_VERSIONS 43
-#define EXT_KEY_SHARE 51
+#define EXT_KEY_SHARE          51
 
 static bool put8(struct buf *b, unsigned v)
 {
@@ -30,20 +30,22 @@ static bool put16(struct buf *b, unsigned v)
 static bool extension(struct buf *b, unsigned type, unsigned prefix, struct view content)
 {
 	return put16(b, type) && put16(b, (unsigned)content.n + prefix) &&
-	       (prefix == 0 || (prefix == 1 ? put8(b, (unsigned)content.n) : put16(b, (unsigned)content.n))) && buf_add(b, content);
+	       (prefix == 0 || (prefix == 1 ? put8(b, (unsigned)content.n) : put16(b, (unsigned)content.n))) &&
+	       buf_add(b, content);
 }
 
 static bool server_name(struct buf *b, const char *name)
 {
 	size_t n = strlen(name);
 
-	return put16(b, 0) && put16(b, (unsigned)n + 5) && put16(b, (unsigned)n + 3) && put8(b, 0) && put16(b, (unsigned)n) &&
-	       buf_add(b, view_cstr(name));
+	return put16(b, 0) && put16(b, (unsigned)n + 5) && put16(b, (unsigned)n + 3) && put8(b, 0) &&
+	       put16(b, (unsigned)n) && buf_add(b, view_cstr(name));
 }
 
 static bool extensions(struct buf *b, const struct probe_link *l, const struct probe_raw *raw)
 {
-	static const char signatures[] = "\x04\x03\x05\x03\x06\x03\x08\x04\x08\x05\x08\x06\x04\x01\x05\x01\x06\x01\x02\x03\x02\x01\x08\x07";
+	static const char signatures[] =
+		"\x04\x03\x05\x03\x06\x03\x08\x04\x08\x05\x08\x06\x04\x01\x05\x01\x06\x01\x02\x03\x02\x01\x08\x07";
 	char groups[64];
 	unsigned n = 0;
 
@@ -53,10 +55,12 @@ static bool extensions(struct buf *b, const struct probe_link *l, const struct p
 	}
 	if (raw->version < 0x0301)
 		return true; /* SSL 3 has none */
-	return (!l->p->name || server_name(b, l->p->name)) && extension(b, 10, 2, view_of(groups, n)) && extension(b, 11, 1, view_of("\0", 1)) &&
+	return (!l->p->name || server_name(b, l->p->name)) && extension(b, 10, 2, view_of(groups, n)) &&
+	       extension(b, 11, 1, view_of("\0", 1)) &&
 	       (raw->version < 0x0303 || extension(b, 13, 2, view_of(signatures, sizeof signatures - 1))) &&
 	       extension(b, 23, 0, view_of("", 0)) && /* extended master secret: some servers want it */
-	       (raw->version < 0x0304 || (extension(b, EXT_SUPPORTED_VERSIONS, 1, VIEW("\x03\x04")) && extension(b, EXT_KEY_SHARE, 2, view_of("", 0))));
+	       (raw->version < 0x0304 || (extension(b, EXT_SUPPORTED_VERSIONS, 1, VIEW("\x03\x04")) &&
+					  extension(b, EXT_KEY_SHARE, 2, view_of("", 0))));
 }
 
 static bool client_hello(struct buf *b, const struct probe_link *l, const struct probe_raw *raw)
@@ -70,7 +74,8 @@ static bool client_hello(struct buf *b, const struct probe_link *l, const struct
 	buf_init(&inner, &alloc_libc, 4096);
 	buf_init(&ext, &alloc_libc, 2048);
 	ok = put16(&inner, legacy) && buf_add(&inner, view_of((char *)random, 32)) &&
-	     (raw->version > 0x0303 ? put8(&inner, 32) && buf_add(&inner, view_of((char *)random + 32, 32)) : put8(&inner, 0)) &&
+	     (raw->version > 0x0303 ? put8(&inner, 32) && buf_add(&inner, view_of((char *)random + 32, 32))
+				    : put8(&inner, 0)) &&
 	     put16(&inner, 2 * (raw->cipher_count + 1));
 	for (unsigned i = 0; ok && i < raw->cipher_count; i++)
 		ok = put16(&inner, raw->ciphers[i]);
@@ -78,8 +83,9 @@ static bool client_hello(struct buf *b, const struct probe_link *l, const struct
 	ok = ok && put16(&inner, 0x00ff) && buf_add(&inner, view_of("\1\0", 2)) && extensions(&ext, l, raw);
 	if (ok && buf_len(&ext))
 		ok = put16(&inner, (unsigned)buf_len(&ext)) && buf_add(&inner, buf_view(&ext));
-	ok = ok && put8(b, RECORD_HANDSHAKE) && put16(b, raw->version > 0x0301 ? 0x0301 : raw->version) && put16(b, (unsigned)buf_len(&inner) + 4) &&
-	     put8(b, 1) && put8(b, 0) && put16(b, (unsigned)buf_len(&inner)) && buf_add(b, buf_view(&inner));
+	ok = ok && put8(b, RECORD_HANDSHAKE) && put16(b, raw->version > 0x0301 ? 0x0301 : raw->version) &&
+	     put16(b, (unsigned)buf_len(&inner) + 4) && put8(b, 1) && put8(b, 0) &&
+	     put16(b, (unsigned)buf_len(&inner)) && buf_add(b, buf_view(&inner));
 	buf_free(&ext);
 	buf_free(&inner);
 	return ok;
@@ -141,7 +147,8 @@ bool probe_raw_shake(struct probe_link *l, const struct probe_raw *raw, struct p
 		return false;
 	buf_init(&hello, &alloc_libc, 8192);
 	ok = client_hello(&hello, l, raw);
-	probe_event(l, "a ClientHello that offers version %04x, %u ciphers, %u groups", raw->version, raw->cipher_count, raw->group_count);
+	probe_event(l, "a ClientHello that offers version %04x, %u ciphers, %u groups", raw->version, raw->cipher_count,
+		    raw->group_count);
 	l->shown = "(its octets)";
 	ok = ok && probe_write_clear(l, buf_view(&hello));
 	l->shown = NULL;

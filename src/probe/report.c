@@ -90,7 +90,8 @@ static const char *keep(struct probe_report *r, const char *fmt, va_list ap)
 	return kept ? kept : "";
 }
 
-void probe_report_judge(struct probe_report *r, struct probe_finding *f, enum probe_verdict verdict, const char *fmt, ...)
+void probe_report_judge(struct probe_report *r, struct probe_finding *f, enum probe_verdict verdict, const char *fmt,
+			...)
 {
 	va_list ap;
 
@@ -131,12 +132,12 @@ static size_t spell(struct view octets, char to[PROBE_LINE_MAX + 1])
 	for (size_t i = 0; i < octets.n; i++) {
 		unsigned char c = (unsigned char)octets.p[i];
 		char one[8];
-		int m = c == '\r'                ? snprintf(one, sizeof one, "\\r")
-			: c == '\n'              ? snprintf(one, sizeof one, "\\n")
-			: c == '\t'              ? snprintf(one, sizeof one, "\\t")
-			: c == '\\'              ? snprintf(one, sizeof one, "\\\\")
-			: c >= 32 && c < 127     ? snprintf(one, sizeof one, "%c", c)
-						 : snprintf(one, sizeof one, "\\x%02x", c);
+		int m = c == '\r'            ? snprintf(one, sizeof one, "\\r")
+			: c == '\n'          ? snprintf(one, sizeof one, "\\n")
+			: c == '\t'          ? snprintf(one, sizeof one, "\\t")
+			: c == '\\'          ? snprintf(one, sizeof one, "\\\\")
+			: c >= 32 && c < 127 ? snprintf(one, sizeof one, "%c", c)
+					     : snprintf(one, sizeof one, "\\x%02x", c);
 		if (n + (size_t)m > PROBE_LINE_MAX - 32) {
 			n += (size_t)snprintf(to + n, 32, " ... (%zu octets)", octets.n);
 			break;
@@ -181,7 +182,8 @@ void probe_line_words(const struct probe_line *l, char to[PROBE_LINE_MAX + 40])
 {
 	static const char signs[] = "?><*";
 
-	snprintf(to, PROBE_LINE_MAX + 40, "%u %s %c %s", l->connection, l->tls ? "tls  " : "clear", signs[l->direction], l->text);
+	snprintf(to, PROBE_LINE_MAX + 40, "%u %s %c %s", l->connection, l->tls ? "tls  " : "clear", signs[l->direction],
+		 l->text);
 }
 
 const char *probe_time_words(int64_t ms, char to[32])

@@ -1,12 +1,11 @@
 /* report.h - what a probe found: findings with their evidence, and the forms in which they are printed.
  *
  * A report is made by a kind of probe ("server", "domain", "client"): probe_report_init, then for each check
- * probe_report_add, evidence by probe_report_line while the check runs, a verdict by probe_report_judge; facts (name and
- * value) for what is known but not judged.  Then any number of probe_print_*.
- * Ownership  the report owns all its text; what it is given is copied, but for id, title, reference, group and sends,
- *            which are rows of a table and borrowed.
- * Failure    a report whose memory ran out says so (broken) and is not printed as if it were whole; printing returns false
- *            when the stream or memory failed.
+ * probe_report_add, evidence by probe_report_line while the check runs, a verdict by probe_report_judge; facts (name
+ * and value) for what is known but not judged.  Then any number of probe_print_*. Ownership  the report owns all its
+ * text; what it is given is copied, but for id, title, reference, group and sends, which are rows of a table and
+ * borrowed. Failure    a report whose memory ran out says so (broken) and is not printed as if it were whole; printing
+ * returns false when the stream or memory failed.
  */
 #ifndef PROBE_REPORT_H
 #define PROBE_REPORT_H
@@ -18,10 +17,11 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define PROBE_SCHEMA 1               /* of --json: docs/probe.schema.json */
-#define PROBE_TEXT_MAX (32u << 20)   /* octets of text of one report: a server that talks without end is cut, not kept */
-#define PROBE_LINES_MAX 400u         /* of evidence of one finding; what is above is counted */
-#define PROBE_LINE_MAX 500u          /* columns of one line of evidence: 512 octets of RFC 5321 4.5.3.1.5, less its ends */
+#define PROBE_SCHEMA   1           /* of --json: docs/probe.schema.json */
+#define PROBE_TEXT_MAX (32u << 20) /* octets of text of one report: a server that talks without end is cut, not kept \
+				    */
+#define PROBE_LINES_MAX 400u       /* of evidence of one finding; what is above is counted */
+#define PROBE_LINE_MAX  500u /* columns of one line of evidence: 512 octets of RFC 5321 4.5.3.1.5, less its ends */
 
 enum probe_verdict { PROBE_PASS = 1, PROBE_NOTE, PROBE_FAIL, PROBE_UNTESTED };
 enum probe_severity { PROBE_LOW = 1, PROBE_MEDIUM, PROBE_HIGH };
@@ -34,8 +34,8 @@ struct probe_line {
 	uint32_t at_ms;      /* since the report was begun */
 	uint32_t connection; /* numbered from 1 in a report; 0: none */
 	enum probe_direction direction;
-	bool tls;            /* inside TLS */
-	const char *text;    /* printable ASCII */
+	bool tls;         /* inside TLS */
+	const char *text; /* printable ASCII */
 };
 
 /* What a check is: a row of a table. */
@@ -78,7 +78,8 @@ void probe_report_free(struct probe_report *);
 struct probe_finding *probe_report_add(struct probe_report *, const struct probe_check *);
 void probe_report_judge(struct probe_report *, struct probe_finding *, enum probe_verdict, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
-void probe_report_fact(struct probe_report *, const char *name, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void probe_report_fact(struct probe_report *, const char *name, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 const char *probe_report_get(const struct probe_report *, const char *name); /* a fact's value; NULL: unknown */
 /* Octets as they went over the wire: what is not printable ASCII is spelt \r, \n, \t, \\ or \xNN. */
 void probe_report_line(struct probe_report *, struct probe_finding *, uint32_t at_ms, uint32_t connection,
@@ -93,7 +94,7 @@ struct probe_change {
 	const char *id, *title;
 	enum probe_verdict before, after; /* 0: was not in that report */
 	const char *text;                 /* of the newer, "" when the check is not there any more */
-	bool worse; /* fail or note that was better before; or not tested any more */
+	bool worse;                       /* fail or note that was better before; or not tested any more */
 };
 struct probe_diff {
 	struct probe_change *changes;

@@ -1,15 +1,17 @@
-/* tls.c - the probe's handshakes: OpenSSL over memory, so that the octets of the first flight can be cut as a check wants.
+/* tls.c - the probe's handshakes: OpenSSL over memory, so that the octets of the first flight can be cut as a check
+ * wants.
  *
- * A context of its own for each handshake, because each differs.  No certificate is refused here: what is wrong with it is for a
- * check to say.  Security level 0: a server that agrees to what is weak is to be found out, not spared.
+ * A context of its own for each handshake, because each differs.  No certificate is refused here: what is wrong with it
+ * is for a check to say.  Security level 0: a server that agrees to what is weak is to be found out, not spared.
  */
 #include "probe/inside.h"
 
+#include <errno.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <poll.h>
 
-#define RECORD_CUT 64u        /* octets of a record when the first flight is cut into records */
+#define RECORD_CUT        64u     /* octets of a record when the first flight is cut into records */
 #define UNKNOWN_EXTENSION 0xfe42u /* of the private range (RFC 8446 11): nobody may know it */
 
 static int new_session(SSL *ssl, SSL_SESSION *session)
@@ -21,8 +23,8 @@ static int new_session(SSL *ssl, SSL_SESSION *session)
 	return 1; /* ours now */
 }
 
-static int add_padding(SSL *ssl, unsigned type, unsigned context, const unsigned char **out, size_t *n, X509 *x, size_t index,
-		       int *alert, void *arg)
+static int add_padding(SSL *ssl, unsigned type, unsigned context, const unsigned char **out, size_t *n, X509 *x,
+		       size_t index, int *alert, void *arg)
 {
 	static const unsigned char zeros[16384];
 	const size_t *padding = arg;
@@ -45,7 +47,8 @@ static SSL_CTX *make_context(struct probe_link *l, const struct probe_hello *h, 
 	SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
 	SSL_CTX_sess_set_new_cb(c, new_session);
 	if (!SSL_CTX_set_min_proto_version(c, h->least) || !SSL_CTX_set_max_proto_version(c, h->most) ||
-	    (h->padding && !SSL_CTX_add_custom_ext(c, UNKNOWN_EXTENSION, SSL_EXT_CLIENT_HELLO, add_padding, NULL, padding, NULL, NULL))) {
+	    (h->padding && !SSL_CTX_add_custom_ext(c, UNKNOWN_EXTENSION, SSL_EXT_CLIENT_HELLO, add_padding, NULL,
+						   padding, NULL, NULL))) {
 		SSL_CTX_free(c);
 		return NULL;
 	}
@@ -71,10 +74,12 @@ static bool prepare(struct probe_link *l, const struct probe_hello *h, size_t *p
 	SSL_set_bio(l->ssl, in, out);
 	SSL_set_app_data(l->ssl, l);
 	SSL_set_connect_state(l->ssl);
-	return (!name || SSL_set_tlsext_host_name(l->ssl, name)) && (!h->session || SSL_set_session(l->ssl, h->session));
+	return (!name || SSL_set_tlsext_host_name(l->ssl, name)) &&
+	       (!h->session || SSL_set_session(l->ssl, h->session));
 }
 
-/* The first flight, one plaintext record, as records of RECORD_CUT octets (RFC 8446 5.1: a handshake message may span records). */
+/* The first flight, one plaintext record, as records of RECORD_CUT octets (RFC 8446 5.1: a handshake message may span
+ * records). */
 static bool cut_records(struct probe_link *l, struct view flight)
 {
 	struct buf cut;
@@ -94,17 +99,25 @@ static bool cut_records(struct probe_link *l, struct view flight)
 	return ok;
 }
 
+/* Octets of the TLS layer: no line of evidence shows them. */
 static bool send_raw(struct probe_link *l, struct view octets)
 {
-	struct pollfd wait = { .fd = l->fd, .events = POLLOUT };
+	int64_t until = probe_now() + l->p->o->timeout_ms;
 
 	while (octets.n) {
+		struct pollfd wait = { .fd = l->fd, .events = POLLOUT };
 		ssize_t n = send(l->fd, octets.p, octets.n, MSG_NOSIGNAL);
 
-		if (n > 0)
+		if (n > 0) {
 			octets = view_slice(octets, (size_t)n, octets.n);
-		else if (poll(&wait, 1, (int)l->p->o->timeout_ms) != 1)
+		} else if (errno == EAGAIN) {
+			int64_t left = until - probe_now();
+
+			if (left <= 0 || poll(&wait, 1, (int)left) != 1)
+				return false;
+		} else if (errno != EINTR) {
 			return false;
+		}
 	}
 	return true;
 }
@@ -134,7 +147,8 @@ static bool flush(struct probe_link *l, const struct probe_hello *h, bool *first
 
 		buf_init(&both, &alloc_libc, PROBE_INPUT_MAX);
 		probe_event(l, "in one segment: %.*s and the ClientHello", (int)strcspn(h->before, "\r"), h->before);
-		ok = buf_add(&both, view_cstr(h->before)) && buf_add(&both, view_of(octets, (size_t)n)) && send_raw(l, buf_view(&both));
+		ok = buf_add(&both, view_cstr(h->before)) && buf_add(&both, view_of(octets, (size_t)n)) &&
+		     send_raw(l, buf_view(&both));
 		buf_free(&both);
 	} else if (*first && h->cut == PROBE_CUT_RECORDS) {
 		ok = cut_records(l, view_of(octets, (size_t)n));
@@ -153,7 +167,10 @@ static bool failed(struct probe_link *l, const char *what)
 	unsigned long e = ERR_peek_last_error();
 	const char *reason = e ? ERR_reason_error_string(e) : NULL;
 
-	snprintf(l->why, sizeof l->why, "the handshake failed: %s", reason && !*what ? reason : *what ? what : "the server does not speak TLS");
+	snprintf(l->why, sizeof l->why, "the handshake failed: %s",
+		 reason && !*what ? reason
+		 : *what          ? what
+				  : "the server does not speak TLS");
 	probe_event(l, "%s", l->why);
 	if (l->end == PROBE_OPEN)
 		l->end = PROBE_TLS_BROKE;
@@ -188,14 +205,15 @@ bool probe_shake(struct probe_link *l, const struct probe_hello *hello)
 	if (!prepare(l, h, &padding))
 		return failed(l, "out of memory");
 	/* what came in clear behind the 220 is for the TLS layer, as it would be for any client */
-	if (BIO_write(SSL_get_rbio(l->ssl), buf_view(&l->in).p, (int)buf_len(&l->in)) != (int)buf_len(&l->in) && buf_len(&l->in))
+	if (BIO_write(SSL_get_rbio(l->ssl), buf_view(&l->in).p, (int)buf_len(&l->in)) != (int)buf_len(&l->in) &&
+	    buf_len(&l->in))
 		return failed(l, "out of memory");
 	buf_clear(&l->in);
 	for (;;) {
 		int n = SSL_do_handshake(l->ssl), got;
 
 		if (!flush(l, h, &first))
-			return failed(l, "the server does not read");
+			return failed(l, "the server does not take it");
 		if (n == 1)
 			break;
 		if (SSL_get_error(l->ssl, n) != SSL_ERROR_WANT_READ)

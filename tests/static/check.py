@@ -243,7 +243,7 @@ class House:
                 self.bad(path, e.lineno or 1, str(e))
 
     def generated(self, build):
-        asked = (("machine", ["check", self.root / "docs/machine.md"]), ("config", ["check", self.root]))
+        asked = (("machine", ["check", self.root / "docs/machine.md"]), ("config", ["check", self.root]), ("probe", ["check", self.root]))
         for name, arguments in asked:
             program = pathlib.Path(build) / "gen" / name
             if not program.is_file():
