@@ -14,7 +14,7 @@ PACKAGES := build-essential clang meson ninja-build pkg-config git \
   libseccomp-dev libcap-dev dns-root-data libcmocka-dev libclang-rt-14-dev llvm-14
 # what the tests and the demonstration talk to, and look with
 TEST_PACKAGES := python3 python3-pytest python3-pytest-xdist python3-pytest-timeout swaks curl openssl unbound nsd ldnsutils strace procps iproute2 graphviz mandoc \
-  afl++ libnet-ssleay-perl libio-socket-ssl-perl ca-certificates debootstrap patch \
+  afl++ python3-dkim libnet-ssleay-perl libio-socket-ssl-perl ca-certificates debootstrap patch \
   python3-aiosmtpd python3-jsonschema fuse3 libfuse3-dev e2fsprogs xfsprogs btrfs-progs valgrind linux-perf gnuplot-nox dovecot-core dovecot-lmtpd
 
 all: $(BUILD)/build.ninja ## build program, library and unit tests into build/

@@ -400,6 +400,37 @@ static int check_sts_policies(const struct check *k)
 	return 0;
 }
 
+/* RFC 6376 3.1: labels of letters, digits and hyphens. */
+static bool is_selector(const char *text)
+{
+	static const char alnum[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+	size_t n = strlen(text);
+	for (const char *p = text; *p; p++)
+		if (!strchr(alnum, *p) && ((*p != '-' && *p != '.') || p == text || !strchr(alnum, p[-1])))
+			return false;
+	return n > 0 && n <= 63 && strchr(alnum, text[n - 1]);
+}
+
+static int check_dkim(const struct check *k)
+{
+	char ascii[CONF_DOMAIN_SIZE];
+	for (size_t i = 0; i < k->c->dkim_count; i++) {
+		const struct conf_dkim *d = &k->c->dkim[i];
+		const struct conf_spot spot = { k->path, d->line, k->e };
+		if (!is_selector(d->title))
+			return conf_refuse(&spot, "dkim \"%.100s\" is no selector; write letters and digits, as \"s2026\"", d->title);
+		for (size_t n = 0; n < i; n++)
+			if (strcasecmp(d->title, k->c->dkim[n].title) == 0)
+				return conf_refuse(&spot, "dkim \"%.100s\" again (first in line %u); give each key a selector of its own", d->title,
+				                   k->c->dkim[n].line);
+		/* it stands in a field, and in the DNS: A-labels */
+		if (!conf_domain_ascii(view_cstr(d->set.domain), ascii) || strcasecmp(ascii, d->set.domain) != 0)
+			return conf_refuse(SPOT(k, i, CONF_ROW_DKIM_domain), "domain = \"%.100s\" is no domain name in ASCII; write one like example.org",
+			                   d->set.domain);
+	}
+	return 0;
+}
+
 /* Names that everybody may read: addresses of a mailbox, and who we are. */
 static int check_tls_report(const struct check *k)
 {
@@ -431,7 +462,8 @@ int conf_check(struct conf *c, const char *path, struct error *e)
 	for (size_t i = 0; i < c->listener_count; i++)
 		if (check_addresses(&k, i) == -1 || check_certificate(&k, i) == -1)
 			return -1;
-	if (check_domains(&k) == -1 || index_domains(&k) == -1 || check_route(&k) == -1 || check_tls_report(&k) == -1 || check_sts_policies(&k) == -1)
+	if (check_domains(&k) == -1 || index_domains(&k) == -1 || check_route(&k) == -1 || check_tls_report(&k) == -1 || check_sts_policies(&k) == -1 ||
+	    check_dkim(&k) == -1)
 		return -1;
 	return check_relay(&k);
 }
@@ -455,6 +487,14 @@ const struct conf_domain *conf_find_domain(const struct conf *c, struct view dom
 			low = middle + 1;
 	}
 	return NULL;
+}
+
+bool conf_dkim_signs(const struct conf_dkim *d, const char *address)
+{
+	const char *at = strrchr(address, '@');
+	struct view domain = view_cstr(at ? at + 1 : ""), signer = view_cstr(d->set.domain);
+	return view_eq_nocase(domain, signer) ||
+	       (domain.n > signer.n && domain.p[domain.n - signer.n - 1] == '.' && view_ends_nocase(domain, signer));
 }
 
 bool conf_may_relay(const struct conf *c, const struct sockaddr *client)

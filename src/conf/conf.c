@@ -41,6 +41,8 @@ size_t conf_section_count(const struct conf *c, enum conf_tag tag)
 		return c->domain_count;
 	case CONF_TAG_STS_POLICY:
 		return c->sts_policy_count;
+	case CONF_TAG_DKIM:
+		return c->dkim_count;
 	default:
 		return 1;
 	}
@@ -57,6 +59,8 @@ const void *conf_set(const struct conf *c, enum conf_tag tag, size_t nth)
 		return &c->domains[nth].set;
 	case CONF_TAG_STS_POLICY:
 		return &c->sts_policies[nth].set;
+	case CONF_TAG_DKIM:
+		return &c->dkim[nth].set;
 	case CONF_TAG_ROUTE:
 		return &c->route;
 	case CONF_TAG_RELAY:
@@ -79,6 +83,8 @@ const char *conf_title(const struct conf *c, enum conf_tag tag, size_t nth)
 		return c->domains[nth].title;
 	case CONF_TAG_STS_POLICY:
 		return c->sts_policies[nth].title;
+	case CONF_TAG_DKIM:
+		return c->dkim[nth].title;
 	default:
 		return NULL;
 	}
@@ -150,11 +156,13 @@ static bool arrays(struct conf *c)
 	c->listener_count = m->count[CONF_TAG_LISTENER];
 	c->domain_count = m->count[CONF_TAG_DOMAIN];
 	c->sts_policy_count = m->count[CONF_TAG_STS_POLICY];
+	c->dkim_count = m->count[CONF_TAG_DKIM];
 	c->certificates = arena_take(&m->arena, c->certificate_count * sizeof *c->certificates);
 	c->listeners = arena_take(&m->arena, c->listener_count * sizeof *c->listeners);
 	c->domains = arena_take(&m->arena, c->domain_count * sizeof *c->domains);
 	c->sts_policies = arena_take(&m->arena, c->sts_policy_count * sizeof *c->sts_policies);
-	if (!c->certificates || !c->listeners || !c->domains || !c->sts_policies)
+	c->dkim = arena_take(&m->arena, c->dkim_count * sizeof *c->dkim);
+	if (!c->certificates || !c->listeners || !c->domains || !c->sts_policies || !c->dkim)
 		return false;
 	for (size_t i = 0; i < c->certificate_count; i++) {
 		c->certificates[i].title = m->by_tag[CONF_TAG_CERTIFICATE][i]->title;
@@ -171,6 +179,10 @@ static bool arrays(struct conf *c)
 	for (size_t i = 0; i < c->sts_policy_count; i++) {
 		c->sts_policies[i].title = m->by_tag[CONF_TAG_STS_POLICY][i]->title;
 		c->sts_policies[i].line = m->by_tag[CONF_TAG_STS_POLICY][i]->line;
+	}
+	for (size_t i = 0; i < c->dkim_count; i++) {
+		c->dkim[i].title = m->by_tag[CONF_TAG_DKIM][i]->title;
+		c->dkim[i].line = m->by_tag[CONF_TAG_DKIM][i]->line;
 	}
 	return true;
 }

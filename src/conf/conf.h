@@ -36,6 +36,7 @@ enum conf_pending { CONF_PENDING_REFUSE = 1, CONF_PENDING_DISCARD };
 enum conf_ehlo { CONF_EHLO_REQUIRED = 1, CONF_EHLO_OPTIONAL };
 enum conf_switch { CONF_ON = 1, CONF_OFF };
 enum conf_sts_mode { CONF_STS_NONE = 1, CONF_STS_TESTING, CONF_STS_ENFORCE }; /* as enum sts_mode */
+enum conf_dkim_algorithm { CONF_DKIM_RSA = 1, CONF_DKIM_ED25519 };
 enum conf_tls { CONF_TLS_NONE = 1, CONF_TLS_MAY, CONF_TLS_ENCRYPT, CONF_TLS_VERIFY };
 
 /* Certificates of one listener: as many as tls/ takes. */
@@ -72,6 +73,7 @@ struct conf_network { int family; unsigned char bytes[16]; unsigned prefix; };
 #define CONF_PICK_RELAY CONF_NO
 #define CONF_PICK_TLS_REPORT CONF_NO
 #define CONF_PICK_STS_POLICY CONF_NO
+#define CONF_PICK_DKIM CONF_NO
 #undef CONF_PICK_GLOBAL
 #define CONF_PICK_GLOBAL CONF_YES
 struct conf_global_set {
@@ -142,6 +144,15 @@ struct conf_sts_policy_set {
 };
 #undef CONF_PICK_STS_POLICY
 #define CONF_PICK_STS_POLICY CONF_NO
+#define SECTION(TAG, word, titled, many, help)
+#define SETTING(TAG, name, type, fallback, unit, help) CONF_PICK_##TAG(CONF_T_##type, name)
+#undef CONF_PICK_DKIM
+#define CONF_PICK_DKIM CONF_YES
+struct conf_dkim_set {
+#include "spec/config.def"
+};
+#undef CONF_PICK_DKIM
+#define CONF_PICK_DKIM CONF_NO
 
 struct conf_certificate { const char *title; unsigned line; struct conf_certificate_set set; };
 struct conf_listener {
@@ -154,6 +165,7 @@ struct conf_listener {
 	size_t certificate_count; /* 0: TLS is not configured */
 };
 struct conf_sts_policy { const char *title; unsigned line; struct conf_sts_policy_set set; };
+struct conf_dkim { const char *title; unsigned line; struct conf_dkim_set set; };
 struct conf_hop { /* what a domain or the route says of its next hop */
 	struct conf_delivery delivery;
 	enum conf_tls tls;
@@ -174,6 +186,8 @@ struct conf {
 	struct conf_relay_set relay;
 	struct conf_sts_policy *sts_policies;
 	size_t sts_policy_count;
+	struct conf_dkim *dkim;
+	size_t dkim_count;
 	struct conf_tls_report_set tls_report; /* its texts are never empty */
 	struct conf_network *networks; /* relay from */
 	size_t network_count;
@@ -203,6 +217,8 @@ size_t conf_warnings(const struct conf *, struct conf_warning *, size_t max);
 
 /* The section of a recipient's domain (exact, case-insensitive), or NULL. */
 const struct conf_domain *conf_find_domain(const struct conf *, struct view domain);
+/* Does it sign for that author: is its domain the address's, or one above it? */
+bool conf_dkim_signs(const struct conf_dkim *, const char *address);
 bool conf_may_relay(const struct conf *, const struct sockaddr *);
 bool conf_network_parse(struct view text, struct conf_network *);
 bool conf_network_has(const struct conf_network *, const struct sockaddr *);

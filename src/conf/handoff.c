@@ -283,6 +283,14 @@ static int take_certificates(struct handoff *h, const struct conf *c, unsigned d
 	return 0;
 }
 
+static int take_dkim(struct handoff *h, const struct conf *c, struct error *e)
+{
+	for (size_t i = 0; i < c->dkim_count; i++)
+		if (take(h, "dkim", c->dkim[i].title, c->dkim[i].set.key, true, e) == -1 || check_secret(h, c->dkim[i].set.key, e) == -1)
+			return -1;
+	return 0;
+}
+
 static int take_auth(struct handoff *h, const char *title, const char *path, struct error *e)
 {
 	if (path[0] == '\0')
@@ -317,6 +325,8 @@ static int take_all(struct handoff *h, const struct conf *c, unsigned due, struc
 	    add(h, VIEW("config_path"), VIEW(""), view_cstr(c->memory->path), e) == -1)
 		return -1;
 	if ((due & (DUE_KEYS | DUE_CHAINS)) && take_certificates(h, c, due, e) == -1)
+		return -1;
+	if ((due & DUE_KEYS) && take_dkim(h, c, e) == -1)
 		return -1;
 	const bool trust = (due & DUE_TRUST) || ((due & DUE_CLIENT_TRUST) && asks_clients(c));
 	if (trust && take(h, "trust", "", c->global.trust, true, e) == -1)

@@ -191,6 +191,23 @@ static void warn_certificates(struct warnings *w)
 	}
 }
 
+/* RFC 8460 3: whoever gets a report by mail that is not signed by our domain is to ignore it. */
+static void warn_reports(struct warnings *w)
+{
+	const struct conf *c = w->c;
+	const char *from = c->tls_report.from;
+	bool is_signed = false;
+	for (size_t i = 0; i < c->dkim_count; i++)
+		is_signed = is_signed || conf_dkim_signs(&c->dkim[i], from);
+	if (c->tls_report.send && !is_signed)
+		warn(w, conf_line(c, 0, CONF_ROW_TLS_REPORT_send),
+		     "tls_report: reports go by mail from %s, and no dkim section signs for its domain: many who get them will ignore them", from);
+	for (size_t i = 0; i < c->dkim_count; i++)
+		if (!c->tls_report.send || !conf_dkim_signs(&c->dkim[i], from))
+			warn(w, c->dkim[i].line, "dkim \"%s\" signs nothing: only reports about TLS are signed, and %s", c->dkim[i].title,
+			     c->tls_report.send ? "their author is of another domain" : "none are sent");
+}
+
 static void warn_relay(struct warnings *w)
 {
 	const struct conf *c = w->c;
@@ -241,6 +258,7 @@ size_t conf_warnings(const struct conf *c, struct conf_warning *to, size_t max)
 	}
 	warn_hop(&w, "route", &c->route_hop, 0, CONF_ROW_ROUTE_source, CONF_ROW_ROUTE_tls);
 	warn_relay(&w);
+	warn_reports(&w);
 	warn_whole(&w);
 	return w.n;
 }

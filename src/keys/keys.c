@@ -3,6 +3,7 @@
  * Keys live in sets, one a generation of the configuration: a receive of an older generation that finishes its sessions
  * goes on to mean the keys of its own configuration by its numbers.  A set goes when it is not the newest and no
  * channel of its generation is left.  The PEM octets are overwritten as soon as a key has been read.
+ * Behind the keys of certificates come those of DKIM, which only `policy` may use, and no others.
  * A request is a peer's input: whatever is wrong with it is answered by ok=0 and counted; a frame that does not decode
  * ends the channel.  Only a hash of the right length is signed, so what is signed can never be chosen freely.
  */
@@ -33,7 +34,7 @@
 
 struct key {
 	EVP_PKEY *pkey; /* NULL: cannot be used */
-	bool rsa;
+	bool rsa, dkim;
 };
 
 struct key_set {
@@ -70,6 +71,14 @@ static int no_password(char *buf, int size, int rwflag, void *arg)
 	return -1; /* nobody is there to ask */
 }
 
+/* A key of DKIM is of the kind that its section says: the field names it before keys is asked. */
+static const char *judge_dkim(EVP_PKEY *k, unsigned algorithm)
+{
+	if (algorithm == CONF_DKIM_ED25519)
+		return EVP_PKEY_is_a(k, "ED25519") ? NULL : "the key is not Ed25519, as algorithm says";
+	return EVP_PKEY_is_a(k, "RSA") ? NULL : "the key is not RSA, as algorithm says";
+}
+
 /* Why the key is not one of ours, or NULL. */
 static const char *judge(EVP_PKEY *k, bool *rsa)
 {
@@ -89,7 +98,7 @@ static const char *judge(EVP_PKEY *k, bool *rsa)
 	return NULL;
 }
 
-static const char *read_key(struct view pem, struct key *k)
+static const char *read_key(struct view pem, const struct conf_dkim *dkim, struct key *k)
 {
 	BIO *bio;
 	const char *why;
@@ -103,7 +112,12 @@ static const char *read_key(struct view pem, struct key *k)
 	ERR_clear_error();
 	if (!k->pkey)
 		return "the file holds no private key in PEM that can be read without a password";
-	why = judge(k->pkey, &k->rsa);
+	k->dkim = dkim != NULL;
+	why = dkim ? judge_dkim(k->pkey, dkim->set.algorithm) : NULL;
+	if (!why && !EVP_PKEY_is_a(k->pkey, "ED25519"))
+		why = judge(k->pkey, &k->rsa);
+	else if (!dkim)
+		why = "the key is neither ECDSA nor RSA";
 	if (why) {
 		EVP_PKEY_free(k->pkey);
 		k->pkey = NULL;
@@ -122,33 +136,38 @@ static void set_free(struct key_set *s)
 
 static struct key_set *set_read(struct role *role, const struct conf *conf, const struct handoff *files, uint32_t generation)
 {
-	struct key_set *s = calloc(1, sizeof *s + conf->certificate_count * sizeof *s->keys);
-	size_t i;
+	size_t i, n = conf->certificate_count + conf->dkim_count;
+	struct key_set *s = calloc(1, sizeof *s + n * sizeof *s->keys);
 
 	if (!s)
 		return NULL;
 	s->generation = generation;
-	s->count = conf->certificate_count;
+	s->count = n;
 	for (i = 0; i < s->count; i++) {
-		const char *title = conf->certificates[i].title, *why = read_key(handoff_get(files, "key", title), &s->keys[i]);
+		const struct conf_dkim *dkim = i < conf->certificate_count ? NULL : &conf->dkim[i - conf->certificate_count];
+		const char *kind = dkim ? "dkim" : "key", *title = dkim ? dkim->title : conf->certificates[i].title;
+		const char *why = read_key(handoff_get(files, kind, title), dkim, &s->keys[i]);
 
-		handoff_forget(files, "key", title);
+		handoff_forget(files, kind, title);
 		if (why)
 			EMIT(role->events, KEY_BROKEN, F_STR("title", title), F_STR("reason", why));
 		else
-			EMIT(role->events, KEY_READY, F_STR("title", title), F_STR("type", s->keys[i].rsa ? "RSA" : "ECDSA"),
+			EMIT(role->events, KEY_READY, F_STR("title", title),
+			     F_STR("type", s->keys[i].rsa ? "RSA" : EVP_PKEY_is_a(s->keys[i].pkey, "EC") ? "ECDSA" : "Ed25519"),
 			     F_I64("bits", EVP_PKEY_get_bits(s->keys[i].pkey)));
 	}
 	return s;
 }
 
-/* The keys that a peer of this generation means: those of its configuration, or the nearest that are left. */
-static const struct key_set *set_of(const struct keys *k, uint32_t generation)
+/* The keys that a peer means: those of its configuration, or the nearest that are left.  `policy` outlives reloads, as we do. */
+static const struct key_set *set_of(const struct keys *k, const struct link *l)
 {
 	const struct key_set *s;
 
+	if (l->peer == ROLE_POLICY)
+		return k->newest;
 	for (s = k->newest; s->older; s = s->older)
-		if (s->generation <= generation)
+		if (s->generation <= l->generation)
 			break;
 	return s;
 }
@@ -161,7 +180,7 @@ static void sweep(struct keys *k)
 	while ((s = *p) != NULL) {
 		const struct link *l;
 
-		for (l = k->links; l && set_of(k, l->generation) != s; l = l->next)
+		for (l = k->links; l && set_of(k, l) != s; l = l->next)
 			;
 		if (l) {
 			p = &s->older;
@@ -182,6 +201,17 @@ static const EVP_MD *digest_of(uint32_t digest)
 	case TLS_DIGEST_SHA512: return EVP_sha512();
 	default: return NULL;
 	}
+}
+
+/* RFC 8463 3: what Ed25519 signs is the hash. */
+static bool sign_ed25519(EVP_PKEY *key, struct view hash, unsigned char *to, size_t *made)
+{
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	bool ok = ctx && EVP_DigestSignInit(ctx, NULL, NULL, NULL, key) == 1 &&
+	          EVP_DigestSign(ctx, to, made, (const unsigned char *)hash.p, hash.n) == 1;
+
+	EVP_MD_CTX_free(ctx);
+	return ok;
 }
 
 /* Octets of the signature, or -1 and why. */
@@ -205,6 +235,8 @@ static long make(const struct key_set *s, uint32_t number, uint32_t digest, uint
 		return *why = "the padding is not of this kind of key", -1;
 	if (room < (size_t)EVP_PKEY_get_size(k->pkey))
 		return *why = "no room for the signature", -1;
+	if (EVP_PKEY_is_a(k->pkey, "ED25519"))
+		return sign_ed25519(k->pkey, hash, to, &made) ? (long)made : (*why = "the operation failed", -1);
 	ctx = EVP_PKEY_CTX_new(k->pkey, NULL);
 	ok = ctx && EVP_PKEY_sign_init(ctx) == 1 && EVP_PKEY_CTX_set_signature_md(ctx, md) == 1;
 	if (ok && k->rsa)
@@ -253,10 +285,12 @@ static void answer(struct link *l, const struct wire_KEY_SIGN *ask)
 	unsigned char sig[TLS_SIGNATURE_MAX];
 	struct wire_KEY_SIGNED m = { .stream = ask->stream };
 	const char *why = "";
-	const struct key_set *s = set_of(k, l->generation);
+	const struct key_set *s = set_of(k, l);
 	long n = -1;
 
-	if (may_spend(l, cost_of(s, ask->key)))
+	if (ask->key < s->count && s->keys[ask->key].dkim != (l->peer == ROLE_POLICY))
+		why = "that key is not for this role"; /* one that was broken into cannot speak for the other */
+	else if (may_spend(l, cost_of(s, ask->key)))
 		n = make(s, ask->key, ask->digest, ask->padding, ask->hash, sig, sizeof sig, &why);
 	else
 		why = "more signatures than a loop can need";

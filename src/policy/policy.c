@@ -2,6 +2,7 @@
 #include "policy/dns.h"
 #include "policy/fetch.h"
 #include "policy/report.h"
+#include "policy/seal.h"
 #include "policy/store.h"
 #include "policy/sts.h"
 #include "tls/tls.h"
@@ -75,6 +76,10 @@ static void on_channel(struct role *role, enum role_kind kind, uint32_t index, u
 		report_queue_channel(room, generation, ch);
 		return;
 	}
+	if (kind == ROLE_KEYS) {
+		seal_channel(room, ch);
+		return;
+	}
 	if (!p) {
 		channel_free(ch);
 		return;
@@ -118,6 +123,7 @@ static int start(struct role *role, struct error *e)
 static int reload(struct role *role, const struct conf *conf, const struct handoff *files, struct error *e)
 {
 	(void)e;
+	seal_forget(role->state);
 	role->conf = conf;
 	role->files = files;
 	return 0;
@@ -139,6 +145,7 @@ static void stop(struct role *role)
 		peer_end(room->peers);
 	sts_stop(room);
 	report_stop(room);
+	seal_stop(room);
 	policy_dns_stop(room);
 	fetch_room_free(room->fetches);
 	store_close(room->store);

@@ -7,6 +7,7 @@
  *   policy.c  channels, start and end       sts.c    a question: record, cache, fetch
  *   dns.c     questions to `resolve`        fetch.c  HTTPS by libcurl
  *   store.c, store_report.c  the database   report.c, report_text.c  TLS-RPT
+ *   seal.c    DKIM, by `keys`
  */
 #ifndef POLICY_POLICY_H
 #define POLICY_POLICY_H
@@ -27,6 +28,9 @@ struct policy {
 	struct policy_dns_ask *dns; /* without an answer yet */
 	uint64_t dns_stream;
 	struct fetch_room *fetches;
+	struct channel *keys;
+	struct seal *seals; /* mails that wait for a signature */
+	uint64_t seal_stream;
 	struct store *store;
 	struct sts_room *sts;
 	struct report_room *reports;

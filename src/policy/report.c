@@ -4,6 +4,7 @@
 #include "policy/dns.h"
 #include "policy/fetch.h"
 #include "policy/report_text.h"
+#include "policy/seal.h"
 #include "policy/store.h"
 #include "policy/sts.h"
 #include "route/rpt.h"
@@ -18,6 +19,7 @@ struct sending { /* one report on its way; id 0: free */
 	struct store_report report;
 	struct policy_dns_ask dns;
 	struct fetch *fetch;
+	struct seal seal;
 	uint64_t stream; /* at the queue */
 	int64_t next;    /* when it is tried again, should it fail */
 };
@@ -194,6 +196,7 @@ static void release(struct sending *s)
 	if (s->fetch)
 		fetch_cancel(s->fetch);
 	s->fetch = NULL;
+	seal_cancel(&s->seal);
 	s->stream = 0;
 	s->report.id = 0;
 	buf_free(&s->report.body);
@@ -280,6 +283,20 @@ static bool submit(struct report_room *r, struct sending *s, const char *to, str
 	return ok;
 }
 
+static void on_sealed(void *arg, enum seal_end how, const char *why)
+{
+	struct sending *s = arg;
+	struct report_room *r = s->room->reports;
+	char to[RPT_ADDRESS_SIZE];
+
+	if (how == SEAL_FAILED)
+		failed(s, why);
+	else if (!r->queue)
+		failed(s, "queue is not there");
+	else if (!rpt_mailto_address(view_cstr(s->report.uri), to) || !submit(r, s, to, seal_mail(&s->seal)))
+		failed(s, "it cannot be written as a mail");
+}
+
 static void mail_it(struct report_room *r, struct sending *s)
 {
 	const struct role *role = r->room->role;
@@ -293,9 +310,10 @@ static void mail_it(struct report_room *r, struct sending *s)
 	if (!r->queue)
 		failed(s, "queue is not there");
 	else if (!rpt_mailto_address(view_cstr(s->report.uri), to) ||
-	         !report_mail(&a, role->conf->tls_report.from, to, s->report.name, buf_view(&s->report.body), env_wall_ms(role->env), &mail) ||
-	         !submit(r, s, to, buf_view(&mail)))
+	         !report_mail(&a, role->conf->tls_report.from, to, s->report.name, buf_view(&s->report.body), env_wall_ms(role->env), &mail))
 		failed(s, "it cannot be written as a mail");
+	else
+		seal_start(&s->seal, r->room, role->conf->tls_report.from, buf_view(&mail), on_sealed, s);
 	buf_free(&mail);
 }
 

@@ -14,7 +14,9 @@ import re
 import sqlite3
 import threading
 import time
+from unittest import mock
 
+import dkim
 import pytest
 
 from conftest import BINARY, run, wait_for
@@ -40,6 +42,13 @@ def tell(d, result, n=1, type=NO_POLICY, domain="good.test", **more):
 
 def next_day(d):
     d.tell("time 86400")
+
+
+def yesterday(folder, domain, n=1):
+    """Results of a day that is over, without a leap of the clock, at which the role would make reports by itself."""
+    with contextlib.closing(sqlite3.connect(folder / "policy.db", timeout=10)) as db, db:
+        db.execute("INSERT INTO result (day, domain, policy_type, policy_text, result, mx, address, local, reason, n) VALUES (?, ?, 1, '', 1, '', '', '', '', ?)",
+                   (int(time.time()) // 86400 - 1, domain, n))
 
 
 def now(d):
@@ -323,6 +332,108 @@ def test_wrong_words(tmp_path):
     assert show(tmp_path / "absent", check=False).returncode == 66 and show(tmp_path, check=False).returncode == 66
 
 
+# ---- signed (RFC 8460 3, RFC 6376, RFC 8463); judged by dkimpy ----
+
+@pytest.fixture(scope="module")
+def dkim_keys(folder):
+    """{algorithm: path of a private key}, and the TXT records of the public ones by their names, as an operator would publish them."""
+    d = folder / "dkim"
+    d.mkdir()
+    d.chmod(0o755)
+    keys, records = {}, {}
+    for algorithm, selector, how in (("rsa", "r1", ["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]), ("ed25519", "e1", ["-algorithm", "ED25519"])):
+        keys[algorithm] = d / f"{algorithm}.pem"
+        run("openssl", "genpkey", *how, "-out", keys[algorithm])
+        keys[algorithm].chmod(0o644)
+        run("openssl", "pkey", "-in", keys[algorithm], "-pubout", "-outform", "DER", "-out", d / "public.der")
+        public = (d / "public.der").read_bytes()
+        public = public[-32:] if algorithm == "ed25519" else public   # RFC 8463 4.2: the bare 32 octets
+        records[f"{selector}._domainkey.ours.test."] = f"v=DKIM1; k={algorithm}; s=tlsrpt; p={base64.b64encode(public).decode()}".encode()
+    return keys, records
+
+
+def sections(keys, domain="ours.test", **other):
+    files = {**keys, **other}
+    return (f'dkim "r1" {{ domain = "{domain}" key = "{files["rsa"]}" }}\n'
+            f'dkim "e1" {{ domain = "{domain}" algorithm = ed25519 key = "{files["ed25519"]}" }}\n')
+
+
+def verdicts(mail, records):
+    """Of each signature of the mail; two days from now, since the driver's clock goes ahead."""
+    judge = dkim.DKIM(mail)
+    n = sum(k.lower() == b"dkim-signature" for k, _ in judge.headers)
+    ask = lambda name, timeout=5: records.get((name if isinstance(name, str) else name.decode()).lower())   # noqa: E731
+
+    def one(i):
+        try:
+            return dkim.DKIM(mail, tlsrpt=True).verify(idx=i, dnsfunc=ask)
+        except dkim.DKIMException:
+            return False
+    then = time.time() + 2 * 86400
+    with mock.patch("dkim.time.time", lambda: then):
+        return [one(i) for i in range(n)]
+
+
+FROM = ON.replace("}", 'from = "tls@mail.ours.test" }')
+
+
+def test_a_report_is_signed_by_every_key_of_its_domain(dns, https, driver, dkim_keys):
+    keys, records = dkim_keys
+    dns.set(*rua("good.test", "mailto:reports@box.test"))
+    d = driver(https(), FROM + sections(keys))
+    tell(d, SUCCESS)
+    said = mailed(d)
+    octets = said["mail"].encode()
+    assert verdicts(octets, records) == [True, True]
+    judged(attachment(said)[2])
+    for a, b in ((b"TLS-Report-Domain: good", b"TLS-Report-Domain: evil"), (b"reports@box", b"reports@fox"), (b"Report Domain", b"Report  domain"), (b"H4sI", b"H4sJ"),
+                 (b"From: tls@", b"From: other@x.test\r\nFrom: tls@")):
+        assert a in octets and verdicts(octets.replace(a, b, 1), records) == [False, False], a
+    # what RFC 6376 3.4 lets a hop do does no harm
+    assert verdicts(octets.replace(b"Subject: Report", b"Subject:   Report", 1).replace(b"\r\n\r\n--=", b" \r\n\r\n--=", 1) + b"\r\n\r\n", records) == [True, True]
+    assert verdicts(octets, {k: v.replace(b"p=", b"p=AAAA") for k, v in records.items()}) == [False, False]
+
+
+def test_the_command_prints_what_to_publish(dkim_keys, tmp_path):
+    keys, records = dkim_keys
+    conf = tmp_path / "c.conf"
+    head = f'hostname = "mx.ours.test"\nspool = "{tmp_path}/s"\ncontrol = "{tmp_path}/c"\n'
+    conf.write_text(head + sections(keys))
+    said = run(BINARY, "dkim", "records", "-c", conf).stdout
+    assert {n: "".join(re.findall(r'"([^"]*)"', t)).encode() for n, t in re.findall(r"^(\S+) TXT (.*)$", said, re.M)} == records
+    assert all(len(s) <= 255 for s in re.findall(r'"([^"]*)"', said))
+    conf.write_text(head + sections(keys, ed25519=keys["rsa"]))
+    r = run(BINARY, "dkim", "records", "-c", conf, check=False)
+    assert r.returncode == 66 and "no Ed25519 private key" in r.stderr and "r1._domainkey" in r.stdout
+    conf.write_text(head + sections(keys, rsa="/nonexistent"))
+    assert run(BINARY, "dkim", "records", "-c", conf, check=False).returncode == 66
+    conf.write_text(head)
+    assert run(BINARY, "dkim", "records", "-c", conf, check=False).returncode == 78
+    for wrong in ([], ["what"], ["records", "x"]):
+        assert run(BINARY, "dkim", *wrong, check=False).returncode == 64
+
+
+def test_no_key_signs_for_another_domain(dns, https, driver, dkim_keys):
+    dns.set(*rua("good.test", "mailto:reports@box.test"))
+    d = driver(https(), FROM + sections(dkim_keys[0], domain="other.test"))
+    tell(d, SUCCESS)
+    assert "DKIM-Signature" not in mailed(d)["mail"]
+
+
+@pytest.mark.parametrize("other", [{"rsa": "ed25519"}, {"ed25519": "rsa"}, {"rsa": None}], ids=["kind", "other kind", "missing"])
+def test_what_cannot_be_signed_is_not_sent(dns, https, driver, dkim_keys, other):
+    keys = dkim_keys[0]
+    dns.set(*rua("good.test", "mailto:reports@box.test"))
+    d = driver(https(), FROM + sections(keys, **{k: keys[v] if v else "/nonexistent" for k, v in other.items()}))
+    wait_for(lambda: d.events("key_broken"), 10, "the complaint")
+    tell(d, SUCCESS)
+    next_day(d)
+    now(d)
+    wait_for(lambda: d.events("tls_report_failed"), 10, "its failure")
+    assert "could not be signed" in d.events("tls_report_failed")[0] and "again=yes" in d.events("tls_report_failed")[0]
+    assert not any("mail" in line for line in d.said)
+
+
 # ---- now ----
 
 def test_now_today_is_not_over(dns, https, driver):
@@ -340,12 +451,12 @@ def test_now_where_nothing_is_counted(dns, https, driver):
     assert now(driver(https(), "")) == {"on": False, "domains": 0, "reports": 0}
 
 
-def test_now_makes_and_sends(dns, https, driver):
+def test_now_makes_and_sends(dns, https, driver, tmp_path):
     dns.set(*rua("good.test", "mailto:reports@box.test"), *rua("next.test", "mailto:reports@next.test"), "none.test. A 127.0.0.1")
     d = driver(https(), ON)
+    now(d)   # it has opened its database
     for domain in "good.test", "next.test", "none.test":
-        tell(d, SUCCESS, domain=domain)
-    next_day(d)
+        yesterday(tmp_path / "policy", domain)
     assert now(d) == {"on": True, "domains": 3, "reports": 0}
     assert {d.wait("mail")["rcpts"][0] for _ in range(2)} == {"reports@box.test", "reports@next.test"}
     assert now(d) == {"on": True, "domains": 0, "reports": 0} and len(d.events("tls_report_sent")) == 2
@@ -367,15 +478,15 @@ def test_now_does_not_wait_for_the_moment(dns, https, driver):
     wait_for(lambda: d.events("tls_report_sent"), 10, "its end")
 
 
-def test_now_twice_is_once(dns, https, driver):
+def test_now_twice_is_once(dns, https, driver, tmp_path):
     """What is under way does not go again."""
     gate = threading.Event()
     ok = text(b"", 200)
     server = https(lambda h: gate.wait(20) and ok(h))
     dns.set(*rua("good.test", f"https://mta-sts.good.test:{server.port}/report"), "mta-sts.good.test. 0 A 127.0.0.1")
     d = driver(server, ON)
-    tell(d, SUCCESS)
-    next_day(d)
+    now(d)
+    yesterday(tmp_path / "policy", "good.test")
     assert now(d)["domains"] == 1
     wait_for(lambda: server.asked, 10, "the report")
     for _ in range(3):
@@ -385,17 +496,19 @@ def test_now_twice_is_once(dns, https, driver):
     assert len(server.asked) == 1 and now(d)["reports"] == 0
 
 
-def test_the_command_sends_now(postrider, dns):
-    """The whole way: results of yesterday are there, the operator does not wait, and the report lies in a mailbox."""
+def test_the_command_sends_now(postrider, dns, dkim_keys):
+    """The whole way, signatures and all: results of yesterday are there, the operator does not wait, and the report lies in a mailbox."""
     dns.set(*rua("local.test", "mailto:reports@local.test"), "good.test. A 127.0.0.1")
-    p = postrider(extra=f'resolver = {{"127.0.0.1:{dns.port}"}}\n{ON}')
+    p = postrider(extra=f'resolver = {{"127.0.0.1:{dns.port}"}}\n{ON}'
+                        + sections(dkim_keys[0], domain="sink.test"))
     box = p.mailbox("reports")
-    with contextlib.closing(sqlite3.connect(p.dir / "spool-policy/policy.db")) as db, db:
-        db.execute("INSERT INTO result (day, domain, policy_type, policy_text, result, mx, address, local, reason, n) VALUES (?, 'local.test', 1, '', 1, '', '', '', '', 7)",
-                   (int(time.time()) // 86400 - 1,))
+    yesterday(p.dir / "spool-policy", "local.test", 7)
     said = p.ctl("tlsrpt", "send", "--now")
     assert "results of 1 domains" in said.stdout, said
-    mail = email.message_from_bytes(box.wait()[0], policy=email.policy.default)
+    octets = box.wait()[0]
+    records = {k.replace("ours.test", "sink.test"): v for k, v in dkim_keys[1].items()}
+    assert verdicts(octets.replace(b"\n", b"\r\n"), records) == [True, True]
+    mail = email.message_from_bytes(octets, policy=email.policy.default)
     report = judged(list(mail.iter_parts())[1].get_payload(decode=True))
     assert report["policies"][0]["summary"] == {"total-successful-session-count": 7, "total-failure-session-count": 0}
     assert p.ctl("tlsrpt", "send", "--now").stdout == "nothing to report of days that are over (UTC)\n"

@@ -190,6 +190,17 @@ static const struct bad {
 	{ BASE "relay { from = {\"192.0.2.0/+24\"} }\n", 4, { "is no network" } },
 	{ BASE "relay { from = {\"all\"} }\n", 4, { "is no network" } },
 	{ BASE "relay { from = {\"\"} }\n", 4, { "is no network" } },
+	/* ---- dkim ---- */
+	{ BASE "dkim \"a b\" { domain = a.test key = k }\n", 4, { "is no selector", "s2026" } },
+	{ BASE "dkim \"-a\" { domain = a.test key = k }\n", 4, { "is no selector" } },
+	{ BASE "dkim \"a..b\" { domain = a.test key = k }\n", 4, { "is no selector" } },
+	{ BASE "dkim \"a.\" { domain = a.test key = k }\n", 4, { "is no selector" } },
+	{ BASE "dkim a { domain = \"a test\" key = k }\n", 4, { "is no domain name in ASCII", "example.org" } },
+	{ BASE "dkim a {\n domain = \"b\xc3\xbc.test\" key = k }\n", 5, { "is no domain name in ASCII" } },
+	{ BASE "dkim a { key = k }\n", 4, { "has no domain", "write domain" } },
+	{ BASE "dkim a { domain = a.test }\n", 4, { "has no key" } },
+	{ BASE "dkim a { domain = a.test key = k algorithm = dsa }\n", 4, { "algorithm", "rsa", "ed25519" } },
+	{ BASE "dkim a { domain = a.test key = k }\ndkim A { domain = b.test key = k }\n", 5, { "again", "line 4", "selector of its own" } },
 };
 
 static void bad_configurations_are_refused(void **state)

@@ -59,6 +59,9 @@ static void same_conf(const struct conf *a, const struct conf *b)
 	same_set(CONF_TAG_ROUTE, &a->route, &b->route);
 	same_set(CONF_TAG_RELAY, &a->relay, &b->relay);
 	same_set(CONF_TAG_TLS_REPORT, &a->tls_report, &b->tls_report);
+	assert_int_equal(a->dkim_count, b->dkim_count);
+	for (size_t i = 0; i < a->dkim_count; i++)
+		same_set(CONF_TAG_DKIM, &a->dkim[i].set, &b->dkim[i].set);
 	assert_int_equal(a->sts_policy_count, b->sts_policy_count);
 	for (size_t i = 0; i < a->sts_policy_count; i++)
 		same_set(CONF_TAG_STS_POLICY, &a->sts_policies[i].set, &b->sts_policies[i].set);
@@ -92,7 +95,7 @@ static const char *const texts[] = {
 	SAMPLE,
 	RICH,
 	BASE "listener mx { address = \"127.0.0.1:1\" }\n",
-	BASE "sts_policy a.test { mode = enforce mx = {mx.a.test, \"*.b.test\"} max_age = 30d }\nsts_policy b.test { mode = none }\ntls_report { send = yes }\n",
+	BASE "sts_policy a.test { mode = enforce mx = {mx.a.test, \"*.b.test\"} max_age = 30d }\nsts_policy b.test { mode = none }\ndkim s1 { domain = b.test key = k.pem }\ndkim s2 { domain = b.test algorithm = ed25519 key = \"/k2.pem\" }\ntls_report { send = yes }\n",
 	BASE
 	"certificate default { chain = a key = b }\nlistener mx { address = \"127.0.0.1:1\" tls = none certificate = default }\n",
 };
@@ -120,7 +123,7 @@ static void what_is_shown_is_the_same(void **state)
 static void every_setting_is_shown(void **state)
 {
 	(void)state;
-	struct conf *c = parse_good(SAMPLE "sts_policy a.test { mx = {mx.a.test} }\n", "/etc/p.conf");
+	struct conf *c = parse_good(SAMPLE "sts_policy a.test { mx = {mx.a.test} }\ndkim s1 { domain = a.test key = k }\n", "/etc/p.conf");
 	char *shown = show_text(c);
 	for (unsigned i = 0; i < CONF_ROW_END; i++) {
 		char line[80];

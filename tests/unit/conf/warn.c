@@ -40,6 +40,11 @@ static const struct {
 	{ "hostname = a.b\nspool = \"/tmp/spool\"\ncontrol = \"/c\"\n", 2, "/tmp is emptied" },
 	{ "hostname = a.b\nspool = \"/dev/shm\"\ncontrol = \"/c\"\n", 2, "/dev/shm is emptied" },
 	{ "hostname = a.b\nspool = \"/tmpfoo\"\ncontrol = \"/c\"\n", 1, "there is no listener" },
+	{ BASE DOMAIN "tls_report {\n send = true }\n", 6, "no dkim section signs for its domain" },
+	{ BASE DOMAIN "tls_report {\n send = true from = \"a@b.test\" }\ndkim s { domain = c.test key = k }\n", 7, "another domain" },
+	{ BASE DOMAIN "dkim s { domain = example.org key = k }\n", 5, "none are sent" },
+	{ BASE CERT "listener mx { address = {\"0.0.0.0:25\", \"[::]:25\"} }\n" DOMAIN
+	            "tls_report { send = true from = \"a@sub.b.test\" }\ndkim s { domain = B.test key = k }\n", 0, NULL },
 	{ BASE "sandbox = off\n", 4, "not confined" },
 	{ BASE "message_size_limit = 1000\n", 4, "under 64K" },
 	{ BASE "lifetime = 1m\n", 4, "tried twice" },

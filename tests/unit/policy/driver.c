@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 static struct {
-	struct role policy, resolve;
+	struct role policy, resolve, keys;
 	struct channel *send, *queue;
 	struct loop *loop;
 	struct buf in, mail;
@@ -265,6 +265,11 @@ int main(int argc, char **argv)
 	buf_init(&d.mail, &alloc_libc, 8 << 20);
 	begin(&d.policy, &policy_role, conf, argv[1], &env);
 	begin(&d.resolve, &resolve_role, conf, argv[1], &env);
+	begin(&d.keys, &keys_role, conf, argv[1], &env);
+	if (channel_pair(d.loop, ends) == -1)
+		abort();
+	d.keys.ops->channel(&d.keys, ROLE_POLICY, 0, 1, ends[1]);
+	d.policy.ops->channel(&d.policy, ROLE_KEYS, 0, 1, ends[0]);
 	if (channel_pair(d.loop, ends) == -1)
 		abort();
 	d.resolve.ops->channel(&d.resolve, ROLE_POLICY, 0, 1, ends[1]);
@@ -277,5 +282,6 @@ int main(int argc, char **argv)
 	loop_watch_stop(&d.stdin_watch);
 	d.policy.ops->stop(&d.policy);
 	d.resolve.ops->stop(&d.resolve);
+	d.keys.ops->stop(&d.keys);
 	_exit(0);
 }
