@@ -10,7 +10,7 @@ JOBS   ?= $(shell nproc)
 PYTHON := /usr/bin/python3
 
 PACKAGES := build-essential clang meson ninja-build pkg-config git \
-  libssl-dev libuv1-dev libsqlite3-dev libjansson-dev libconfuse-dev libunbound-dev libidn2-dev libcurl4-openssl-dev zlib1g-dev libgsasl-dev \
+  libssl-dev libuv1-dev libsqlite3-dev libjansson-dev libconfuse-dev libunbound-dev libidn2-dev libcurl4-openssl-dev libmicrohttpd-dev zlib1g-dev libgsasl-dev \
   libseccomp-dev libcap-dev dns-root-data libcmocka-dev libclang-rt-14-dev llvm-14
 # what the tests and the demonstration talk to, and look with
 TEST_PACKAGES := python3 python3-pytest python3-pytest-xdist python3-pytest-timeout swaks curl openssl unbound nsd ldnsutils strace procps iproute2 graphviz mandoc \

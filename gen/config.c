@@ -30,6 +30,7 @@ static const struct {
 	{ CONF_ROW_CERTIFICATE_chain, "\"/etc/postrider/cert.pem\"" },
 	{ CONF_ROW_CERTIFICATE_key, "\"/etc/postrider/key.pem\"" },
 	{ CONF_ROW_LISTENER_address, "{\"0.0.0.0:25\", \"[::]:25\"}" },
+	{ CONF_ROW_WEB_address, "{\"0.0.0.0:443\", \"[::]:443\"}" },
 	{ CONF_ROW_DOMAIN_deliver, "\"maildir:/var/mail/postrider/%{user}\"" },
 	{ CONF_ROW_DKIM_domain, "\"example.org\"" },
 	{ CONF_ROW_DKIM_key, "\"/etc/postrider/dkim.pem\"" },
@@ -63,7 +64,7 @@ const char *config_title(enum conf_tag tag)
 {
 	if (!conf_kinds[tag].titled)
 		return "";
-	return tag == CONF_TAG_CERTIFICATE ? "default" : tag == CONF_TAG_LISTENER ? "mx" : tag == CONF_TAG_DKIM ? "s2026" : "example.org";
+	return tag == CONF_TAG_CERTIFICATE ? "default" : tag == CONF_TAG_LISTENER ? "mx" : tag == CONF_TAG_WEB ? "policies" : tag == CONF_TAG_DKIM ? "s2026" : "example.org";
 }
 
 const char *config_facts(const struct conf_row *row, char to[CONFIG_FACTS_SIZE])

@@ -7,11 +7,13 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool write_policy(const struct conf_sts_policy *p, struct buf *to)
+/* Where others look for the policy file: at us, or at a web server that gets it from here. */
+static void say_where(const struct conf *conf, const char *domain)
 {
-	const struct sts_policy policy = { (enum sts_mode)p->set.mode, (uint32_t)(p->set.max_age / 1000) };
-
-	return sts_policy_write(&policy, p->set.mx.items, p->set.mx.n, to);
+	if (conf->web_count)
+		printf("mta-sts.%s. CNAME %s.\n", domain, conf->global.hostname);
+	else
+		printf("; and https://mta-sts.%s/.well-known/mta-sts.txt is what `postrider mta-sts policy %s` prints\n", domain, domain);
 }
 
 static int records(const struct conf *conf)
@@ -23,10 +25,10 @@ static int records(const struct conf *conf)
 	for (size_t i = 0; i < conf->sts_policy_count; i++) {
 		const struct conf_sts_policy *p = &conf->sts_policies[i];
 		buf_clear(&text);
-		if (!write_policy(p, &text))
+		if (!sts_policy_ours(p, &text))
 			return fprintf(stderr, "postrider mta-sts: the policy of %s is larger than 64 KiB\n", p->title), EX_CONFIG;
 		printf("_mta-sts.%s. TXT \"v=STSv1; id=%s;\"\n", p->title, sts_policy_id(buf_view(&text), id));
-		printf("; and https://mta-sts.%s/.well-known/mta-sts.txt is what `postrider mta-sts policy %s` prints\n", p->title, p->title);
+		say_where(conf, p->title);
 	}
 	buf_free(&text);
 	if (conf->sts_policy_count == 0)
@@ -36,15 +38,17 @@ static int records(const struct conf *conf)
 
 static int policy(const struct conf *conf, const char *domain)
 {
+	const struct conf_sts_policy *p = conf_find_sts_policy(conf, view_cstr(domain));
 	struct buf text;
 	int status = EX_CONFIG;
 
 	buf_init(&text, &alloc_libc, STS_POLICY_MAX);
-	for (size_t i = 0; i < conf->sts_policy_count; i++)
-		if (view_eq_nocase(view_cstr(conf->sts_policies[i].title), view_cstr(domain)) && write_policy(&conf->sts_policies[i], &text))
-			status = fwrite(buf_view(&text).p, 1, buf_len(&text), stdout) == buf_len(&text) ? EX_OK : EX_IOERR;
-	if (status == EX_CONFIG)
+	if (!p)
 		fprintf(stderr, "postrider mta-sts: the configuration has no sts_policy \"%s\"\n", domain);
+	else if (!sts_policy_ours(p, &text))
+		fprintf(stderr, "postrider mta-sts: the policy of %s is larger than 64 KiB\n", p->title);
+	else
+		status = fwrite(buf_view(&text).p, 1, buf_len(&text), stdout) == buf_len(&text) ? EX_OK : EX_IOERR;
 	buf_free(&text);
 	return status;
 }

@@ -1,23 +1,17 @@
 /* check.c - what the type of a single value does not tell: addresses, deliveries, names, and how sections relate.
  *
  * Fills the understood forms (addresses, hops, networks, the index of domains) while it checks them.
- * Failure: the first thing that is wrong, in the order global, certificates, listeners, domains, route, relay.
+ * Failure: the first thing that is wrong, in the order global, listeners and web (check_listen.c), domains, route,
+ * reports, policies, relay.
  */
-#include "conf/inside.h"
+#include "conf/check.h"
+
 #include "conf/parts.h"
 
 #include <stdlib.h>
 #include <sys/un.h>
 
-struct check {
-	struct conf *c;
-	const char *path;
-	struct error *e;
-};
-
-#define SPOT(k, nth, row) (&(struct conf_spot){ (k)->path, conf_line((k)->c, (nth), (row)), (k)->e })
-
-static void *take(const struct check *k, size_t size)
+void *conf_check_take(const struct check *k, size_t size)
 {
 	void *p = arena_take(&k->c->memory->arena, size);
 	if (!p)
@@ -25,8 +19,7 @@ static void *take(const struct check *k, size_t size)
 	return p;
 }
 
-/* The line of one item of a list. */
-static struct conf_spot item_spot(const struct check *k, size_t nth, unsigned row_number, size_t item)
+struct conf_spot conf_check_item(const struct check *k, size_t nth, unsigned row_number, size_t item)
 {
 	const struct conf_row *row = &conf_rows[row_number];
 	const struct outline *o = &k->c->memory->outline;
@@ -60,12 +53,12 @@ static int check_hostname(const struct check *k)
 static int check_resolvers(const struct check *k)
 {
 	const struct conf_list *list = &k->c->global.resolver;
-	k->c->resolvers = take(k, list->n * sizeof *k->c->resolvers);
+	k->c->resolvers = conf_check_take(k, list->n * sizeof *k->c->resolvers);
 	if (!k->c->resolvers)
 		return -1;
 	for (size_t i = 0; i < list->n; i++) {
 		struct conf_address *a = &k->c->resolvers[i];
-		const struct conf_spot spot = item_spot(k, 0, CONF_ROW_GLOBAL_resolver, i);
+		const struct conf_spot spot = conf_check_item(k, 0, CONF_ROW_GLOBAL_resolver, i);
 		if (!conf_address_parse(view_cstr(list->items[i]), CONF_PORT_DNS, a))
 			return conf_refuse(
 				&spot,
@@ -90,7 +83,7 @@ static int check_postmaster(const struct check *k)
 	const char *text = k->c->global.postmaster;
 	if (text[0] == '\0' || address_like(text))
 		return 0;
-	struct conf_delivery *d = take(k, sizeof *d);
+	struct conf_delivery *d = conf_check_take(k, sizeof *d);
 	if (!d)
 		return -1;
 	const char *wrong = conf_delivery_parse(view_cstr(text), &k->c->memory->arena, d);
@@ -111,7 +104,7 @@ static int default_policy_folder(const struct check *k)
 	char *path;
 	if (g->policy_folder[0])
 		return 0;
-	path = take(k, n + sizeof "-policy");
+	path = conf_check_take(k, n + sizeof "-policy");
 	if (!path)
 		return -1;
 	memcpy(path, g->spool, n);
@@ -141,105 +134,6 @@ static int check_global(const struct check *k)
 		                        conf_given(k->c, 0, CONF_ROW_GLOBAL_retry_max) ? CONF_ROW_GLOBAL_retry_max
 		                                                                       : CONF_ROW_GLOBAL_retry_min),
 		                   "retry_max is shorter than retry_min; make it at least as long");
-	return 0;
-}
-
-/* ---- listeners ---- */
-
-static int check_addresses(const struct check *k, size_t nth)
-{
-	struct conf_listener *l = &k->c->listeners[nth];
-	const struct conf_list *list = &l->set.address;
-	l->addresses = take(k, list->n * sizeof *l->addresses);
-	if (!l->addresses)
-		return -1;
-	for (size_t i = 0; i < list->n; i++) {
-		struct conf_address *a = &l->addresses[i];
-		const struct conf_spot spot = item_spot(k, nth, CONF_ROW_LISTENER_address, i);
-		if (!conf_address_parse(view_cstr(list->items[i]), 0, a))
-			return conf_refuse(
-				&spot,
-				"address \"%.100s\" is no address with a port; write one like 192.0.2.1:25 or [2001:db8::1]:25 "
-				"(0.0.0.0:25 and [::]:25 are all of IPv4 and IPv6)",
-				list->items[i]);
-		a->text = list->items[i];
-		/* RFC 2033 section 5: LMTP must not be used on port 25 */
-		if (l->set.lmtp && conf_address_port(a) == CONF_PORT_SMTP)
-			return conf_refuse(
-				&spot, "LMTP must not be spoken on port 25 (RFC 2033 section 5); choose another port");
-		for (size_t m = 0; m <= nth; m++)
-			for (size_t n = 0; n < (m == nth ? i : k->c->listeners[m].address_count); n++)
-				if (k->c->listeners[m].addresses[n].len == a->len &&
-				    memcmp(&k->c->listeners[m].addresses[n].sa, &a->sa, a->len) == 0)
-					return conf_refuse(
-						&spot,
-						"address \"%s\" is listened on already by listener \"%.60s\" (line %u); remove one",
-						a->text, k->c->listeners[m].title, k->c->listeners[m].line);
-	}
-	l->address_count = list->n;
-	return 0;
-}
-
-static int no_certificate(const struct check *k, size_t nth, size_t item, bool named)
-{
-	const struct conf_listener *l = &k->c->listeners[nth];
-	const struct conf_spot by_item = item_spot(k, nth, CONF_ROW_LISTENER_certificate, item);
-	const struct conf_spot *spot = named ? &by_item : SPOT(k, nth, CONF_ROW_LISTENER_tls);
-
-	return conf_refuse(spot, "listener \"%.60s\" has no certificate for TLS; write certificate \"%.60s\" { chain = \"...\" key = \"...\" }%s",
-	                   l->title, l->set.certificate.items[item], k->c->certificate_count ? " or name another" : " or tls = none");
-}
-
-static int find_certificates(const struct check *k, size_t nth, bool named)
-{
-	struct conf *c = k->c;
-	struct conf_listener *l = &c->listeners[nth];
-	const struct conf_list *list = &l->set.certificate;
-	l->certificates = take(k, list->n * sizeof *l->certificates);
-	if (!l->certificates)
-		return -1;
-	for (size_t i = 0; i < list->n; i++) {
-		const struct conf_spot spot = item_spot(k, nth, CONF_ROW_LISTENER_certificate, i);
-		unsigned at = 0;
-		while (at < c->certificate_count && strcmp(c->certificates[at].title, list->items[i]) != 0)
-			at++;
-		if (at == c->certificate_count)
-			return no_certificate(k, nth, i, named);
-		for (size_t n = 0; n < i; n++)
-			if (l->certificates[n] == at)
-				return conf_refuse(&spot, "certificate \"%.60s\" again; remove one", list->items[i]);
-		l->certificates[i] = at;
-	}
-	l->certificate_count = list->n;
-	return 0;
-}
-
-/* Which certificates a listener shows.  TLS that was asked for and cannot be is refused; TLS that is only our default is
- * left out when there is no certificate at all (and conf_warnings says so). */
-static int check_certificate(const struct check *k, size_t nth)
-{
-	struct conf *c = k->c;
-	struct conf_listener *l = &c->listeners[nth];
-	const bool tls_given = conf_given(c, nth, CONF_ROW_LISTENER_tls);
-	const bool named = conf_given(c, nth, CONF_ROW_LISTENER_certificate);
-	if (!tls_given && !named && c->certificate_count == 0) {
-		l->set.tls = CONF_LISTENER_NONE;
-		c->memory->tls_defaulted = true;
-		return 0;
-	}
-	if (l->set.tls == CONF_LISTENER_NONE && !named)
-		return 0;
-	if (l->set.certificate.n == 0)
-		return conf_refuse(SPOT(k, nth, CONF_ROW_LISTENER_certificate),
-		                   "listener \"%.60s\": certificate is empty; name one, or write tls = none", l->title);
-	if (l->set.certificate.n > CONF_CERTIFICATES_MAX)
-		return conf_refuse(SPOT(k, nth, CONF_ROW_LISTENER_certificate),
-		                   "listener \"%.60s\" names %zu certificates; %d are the most", l->title, l->set.certificate.n,
-		                   CONF_CERTIFICATES_MAX);
-	if (find_certificates(k, nth, named) == -1)
-		return -1;
-	if (l->set.tls == CONF_LISTENER_NONE)
-		l->certificate_count = 0; /* named, and not shown */
 	return 0;
 }
 
@@ -287,7 +181,7 @@ static int check_domains(const struct check *k)
 {
 	char ascii[CONF_DOMAIN_SIZE];
 	struct conf *c = k->c;
-	c->memory->keys = take(k, c->domain_count * sizeof *c->memory->keys);
+	c->memory->keys = conf_check_take(k, c->domain_count * sizeof *c->memory->keys);
 	if (!c->memory->keys)
 		return -1;
 	for (size_t i = 0; i < c->domain_count; i++) {
@@ -352,11 +246,11 @@ static int check_relay(const struct check *k)
 {
 	const struct conf_list *list = &k->c->relay.from;
 	char words[CONF_NETWORK_WORDS];
-	k->c->networks = take(k, list->n * sizeof *k->c->networks);
+	k->c->networks = conf_check_take(k, list->n * sizeof *k->c->networks);
 	if (!k->c->networks)
 		return -1;
 	for (size_t i = 0; i < list->n; i++) {
-		const struct conf_spot spot = item_spot(k, 0, CONF_ROW_RELAY_from, i);
+		const struct conf_spot spot = conf_check_item(k, 0, CONF_ROW_RELAY_from, i);
 		const char *wrong = conf_network_check(view_cstr(list->items[i]), &k->c->networks[i], words);
 		if (wrong)
 			return conf_refuse(&spot, "from \"%.100s\" %s", list->items[i], wrong);
@@ -391,7 +285,7 @@ static int check_sts_policies(const struct check *k)
 		if (p->set.mx.n == 0 && p->set.mode != CONF_STS_NONE)
 			return conf_refuse(&spot, "sts_policy \"%.100s\" names no mx; write mx = {\"mx.%.100s\"}", p->title, ascii);
 		for (size_t n = 0; n < p->set.mx.n; n++) {
-			const struct conf_spot item = item_spot(k, i, CONF_ROW_STS_POLICY_mx, n);
+			const struct conf_spot item = conf_check_item(k, i, CONF_ROW_STS_POLICY_mx, n);
 			if (!is_pattern(p->set.mx.items[n]))
 				return conf_refuse(&item, "mx \"%.100s\" is no host name; write one like mx.example.org or *.example.org",
 				                   p->set.mx.items[n]);
@@ -442,7 +336,7 @@ static int check_tls_report(const struct check *k)
 		if (addresses[i].text[0] && !address_like(addresses[i].text))
 			return conf_refuse(SPOT(k, 0, addresses[i].row), "\"%.100s\" is no address; write one like tlsrpt@example.org", addresses[i].text);
 	if (!r->from[0]) {
-		from = take(k, strlen(hostname) + sizeof "tlsrpt@");
+		from = conf_check_take(k, strlen(hostname) + sizeof "tlsrpt@");
 		if (!from)
 			return -1;
 		memcpy(from, "tlsrpt@", sizeof "tlsrpt@" - 1);
@@ -459,9 +353,8 @@ int conf_check(struct conf *c, const char *path, struct error *e)
 	const struct check k = { c, path, e };
 	if (check_global(&k) == -1)
 		return -1;
-	for (size_t i = 0; i < c->listener_count; i++)
-		if (check_addresses(&k, i) == -1 || check_certificate(&k, i) == -1)
-			return -1;
+	if (conf_check_listeners(&k) == -1)
+		return -1;
 	if (check_domains(&k) == -1 || index_domains(&k) == -1 || check_route(&k) == -1 || check_tls_report(&k) == -1 || check_sts_policies(&k) == -1 ||
 	    check_dkim(&k) == -1)
 		return -1;
@@ -495,6 +388,17 @@ bool conf_dkim_signs(const struct conf_dkim *d, const char *address)
 	struct view domain = view_cstr(at ? at + 1 : ""), signer = view_cstr(d->set.domain);
 	return view_eq_nocase(domain, signer) ||
 	       (domain.n > signer.n && domain.p[domain.n - signer.n - 1] == '.' && view_ends_nocase(domain, signer));
+}
+
+const struct conf_sts_policy *conf_find_sts_policy(const struct conf *c, struct view domain)
+{
+	char wanted[CONF_DOMAIN_SIZE], ascii[CONF_DOMAIN_SIZE];
+	if (!conf_domain_ascii(domain, wanted))
+		return NULL;
+	for (size_t i = 0; i < c->sts_policy_count; i++)
+		if (conf_domain_ascii(view_cstr(c->sts_policies[i].title), ascii) && strcmp(wanted, ascii) == 0)
+			return &c->sts_policies[i];
+	return NULL;
 }
 
 bool conf_may_relay(const struct conf *c, const struct sockaddr *client)

@@ -43,6 +43,8 @@ size_t conf_section_count(const struct conf *c, enum conf_tag tag)
 		return c->sts_policy_count;
 	case CONF_TAG_DKIM:
 		return c->dkim_count;
+	case CONF_TAG_WEB:
+		return c->web_count;
 	default:
 		return 1;
 	}
@@ -61,6 +63,8 @@ const void *conf_set(const struct conf *c, enum conf_tag tag, size_t nth)
 		return &c->sts_policies[nth].set;
 	case CONF_TAG_DKIM:
 		return &c->dkim[nth].set;
+	case CONF_TAG_WEB:
+		return &c->webs[nth].set;
 	case CONF_TAG_ROUTE:
 		return &c->route;
 	case CONF_TAG_RELAY:
@@ -85,6 +89,8 @@ const char *conf_title(const struct conf *c, enum conf_tag tag, size_t nth)
 		return c->sts_policies[nth].title;
 	case CONF_TAG_DKIM:
 		return c->dkim[nth].title;
+	case CONF_TAG_WEB:
+		return c->webs[nth].title;
 	default:
 		return NULL;
 	}
@@ -157,12 +163,14 @@ static bool arrays(struct conf *c)
 	c->domain_count = m->count[CONF_TAG_DOMAIN];
 	c->sts_policy_count = m->count[CONF_TAG_STS_POLICY];
 	c->dkim_count = m->count[CONF_TAG_DKIM];
+	c->web_count = m->count[CONF_TAG_WEB];
 	c->certificates = arena_take(&m->arena, c->certificate_count * sizeof *c->certificates);
 	c->listeners = arena_take(&m->arena, c->listener_count * sizeof *c->listeners);
 	c->domains = arena_take(&m->arena, c->domain_count * sizeof *c->domains);
 	c->sts_policies = arena_take(&m->arena, c->sts_policy_count * sizeof *c->sts_policies);
 	c->dkim = arena_take(&m->arena, c->dkim_count * sizeof *c->dkim);
-	if (!c->certificates || !c->listeners || !c->domains || !c->sts_policies || !c->dkim)
+	c->webs = arena_take(&m->arena, c->web_count * sizeof *c->webs);
+	if (!c->certificates || !c->listeners || !c->domains || !c->sts_policies || !c->dkim || !c->webs)
 		return false;
 	for (size_t i = 0; i < c->certificate_count; i++) {
 		c->certificates[i].title = m->by_tag[CONF_TAG_CERTIFICATE][i]->title;
@@ -183,6 +191,10 @@ static bool arrays(struct conf *c)
 	for (size_t i = 0; i < c->dkim_count; i++) {
 		c->dkim[i].title = m->by_tag[CONF_TAG_DKIM][i]->title;
 		c->dkim[i].line = m->by_tag[CONF_TAG_DKIM][i]->line;
+	}
+	for (size_t i = 0; i < c->web_count; i++) {
+		c->webs[i].title = m->by_tag[CONF_TAG_WEB][i]->title;
+		c->webs[i].line = m->by_tag[CONF_TAG_WEB][i]->line;
 	}
 	return true;
 }

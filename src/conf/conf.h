@@ -74,6 +74,7 @@ struct conf_network { int family; unsigned char bytes[16]; unsigned prefix; };
 #define CONF_PICK_TLS_REPORT CONF_NO
 #define CONF_PICK_STS_POLICY CONF_NO
 #define CONF_PICK_DKIM CONF_NO
+#define CONF_PICK_WEB CONF_NO
 #undef CONF_PICK_GLOBAL
 #define CONF_PICK_GLOBAL CONF_YES
 struct conf_global_set {
@@ -153,6 +154,15 @@ struct conf_dkim_set {
 };
 #undef CONF_PICK_DKIM
 #define CONF_PICK_DKIM CONF_NO
+#define SECTION(TAG, word, titled, many, help)
+#define SETTING(TAG, name, type, fallback, unit, help) CONF_PICK_##TAG(CONF_T_##type, name)
+#undef CONF_PICK_WEB
+#define CONF_PICK_WEB CONF_YES
+struct conf_web_set {
+#include "spec/config.def"
+};
+#undef CONF_PICK_WEB
+#define CONF_PICK_WEB CONF_NO
 
 struct conf_certificate { const char *title; unsigned line; struct conf_certificate_set set; };
 struct conf_listener {
@@ -166,6 +176,15 @@ struct conf_listener {
 };
 struct conf_sts_policy { const char *title; unsigned line; struct conf_sts_policy_set set; };
 struct conf_dkim { const char *title; unsigned line; struct conf_dkim_set set; };
+struct conf_web {
+	const char *title;
+	unsigned line;
+	struct conf_web_set set;
+	struct conf_address *addresses;
+	size_t address_count;
+	unsigned *certificates; /* indexes into conf.certificates; at least one */
+	size_t certificate_count;
+};
 struct conf_hop { /* what a domain or the route says of its next hop */
 	struct conf_delivery delivery;
 	enum conf_tls tls;
@@ -188,6 +207,8 @@ struct conf {
 	size_t sts_policy_count;
 	struct conf_dkim *dkim;
 	size_t dkim_count;
+	struct conf_web *webs;
+	size_t web_count;
 	struct conf_tls_report_set tls_report; /* its texts are never empty */
 	struct conf_network *networks; /* relay from */
 	size_t network_count;
@@ -219,6 +240,8 @@ size_t conf_warnings(const struct conf *, struct conf_warning *, size_t max);
 const struct conf_domain *conf_find_domain(const struct conf *, struct view domain);
 /* Does it sign for that author: is its domain the address's, or one above it? */
 bool conf_dkim_signs(const struct conf_dkim *, const char *address);
+/* The MTA-STS policy that we publish for this domain, or NULL. */
+const struct conf_sts_policy *conf_find_sts_policy(const struct conf *, struct view domain);
 bool conf_may_relay(const struct conf *, const struct sockaddr *);
 bool conf_network_parse(struct view text, struct conf_network *);
 bool conf_network_has(const struct conf_network *, const struct sockaddr *);

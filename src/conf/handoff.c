@@ -197,6 +197,7 @@ static const struct {
 	{ "receive", DUE_CHAINS | DUE_USERS | DUE_CLIENT_TRUST },
 	{ "send", DUE_TRUST | DUE_AUTH },
 	{ "policy", DUE_TRUST },
+	{ "web", DUE_CHAINS },
 	{ "resolve", DUE_DNS },
 	{ "local", DUE_USERS },
 };

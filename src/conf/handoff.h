@@ -16,13 +16,13 @@ struct handoff;
 
 /* What may be in it is decided by the role's name ("receive", "keys", ...): the caller never gets more than its due:
  * all: config, config_path; keys: key; receive: chain, users, and trust where a listener asks for client
- * certificates; send: auth, trust; policy: trust; resolve: resolv.conf,
+ * certificates; send: auth, trust; policy: trust; web: chain; resolve: resolv.conf,
  * trust_anchor, hosts; local: users.
  * The text and path are those that conf was parsed from, so that all roles of a generation see the same even when the
  * file changes meanwhile; config_path is not looked at.
  * -1: a list of users or credentials that cannot be read (without it, mail would be judged or sent wrongly); e says
  * the file and why.  A key, chain or trust bundle that cannot be read is only a problem: its blob is missing and that
- * TLS is not offered.  receive gets no chain whose key cannot be opened either. */
+ * TLS is not offered.  receive and web get no chain whose key cannot be opened either. */
 int handoff_read(struct handoff **, const struct conf *, const char *config_path, const char *role, struct error *);
 int handoff_pack(const struct handoff *, struct error *);             /* a new sealed memfd, or -1 */
 int handoff_unpack(struct handoff **, int fd, struct error *);        /* checks every length; closes fd */

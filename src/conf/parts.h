@@ -8,6 +8,7 @@
 
 #define CONF_PORT_SMTP 25
 #define CONF_PORT_DNS 53
+#define CONF_PORT_HTTPS 443
 
 /* "52428800", "50M" (K, M, G, T of 1024).  False: it is none, or too large. */
 bool conf_size_parse(struct view text, uint64_t *octets);

@@ -11,6 +11,7 @@
 #define STRUCT_RELAY struct conf_relay_set
 #define STRUCT_STS_POLICY struct conf_sts_policy_set
 #define STRUCT_DKIM struct conf_dkim_set
+#define STRUCT_WEB struct conf_web_set
 #define STRUCT_TLS_REPORT struct conf_tls_report_set
 
 const struct conf_row conf_rows[CONF_ROW_END] = {

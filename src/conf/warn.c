@@ -185,6 +185,9 @@ static void warn_certificates(struct warnings *w)
 		for (size_t k = 0; k < w->c->listener_count; k++)
 			for (size_t n = 0; n < w->c->listeners[k].certificate_count; n++)
 				used = used || w->c->listeners[k].certificates[n] == i;
+		for (size_t k = 0; k < w->c->web_count; k++)
+			for (size_t n = 0; n < w->c->webs[k].certificate_count; n++)
+				used = used || w->c->webs[k].certificates[n] == i;
 		if (!used)
 			warn(w, w->c->certificates[i].line, "certificate \"%s\" is shown by no listener",
 			     w->c->certificates[i].title);
@@ -206,6 +209,21 @@ static void warn_reports(struct warnings *w)
 		if (!c->tls_report.send || !conf_dkim_signs(&c->dkim[i], from))
 			warn(w, c->dkim[i].line, "dkim \"%s\" signs nothing: only reports about TLS are signed, and %s", c->dkim[i].title,
 			     c->tls_report.send ? "their author is of another domain" : "none are sent");
+}
+
+static void warn_web(struct warnings *w, size_t nth)
+{
+	const struct conf_web *web = &w->c->webs[nth];
+	if (w->c->sts_policy_count == 0)
+		warn(w, web->line, "web \"%s\": there is no sts_policy section, so it has nothing to serve", web->title);
+	for (size_t i = 0; i < web->address_count; i++)
+		if (conf_address_port(&web->addresses[i]) != CONF_PORT_HTTPS && public_address(&web->addresses[i]))
+			warn(w, conf_line(w->c, nth, CONF_ROW_WEB_address),
+			     "web \"%s\": senders look for policies at port 443 alone (RFC 8461 3.3), not at %s", web->title,
+			     web->set.address.items[i]);
+	if (web->set.connections_per_address > web->set.connections)
+		warn(w, conf_line(w->c, nth, CONF_ROW_WEB_connections_per_address),
+		     "web \"%s\": connections_per_address is over connections: one client may take them all", web->title);
 }
 
 static void warn_relay(struct warnings *w)
@@ -251,6 +269,8 @@ size_t conf_warnings(const struct conf *c, struct conf_warning *to, size_t max)
 	warn_certificates(&w);
 	for (size_t i = 0; i < c->listener_count; i++)
 		warn_listener(&w, i);
+	for (size_t i = 0; i < c->web_count; i++)
+		warn_web(&w, i);
 	for (size_t i = 0; i < c->domain_count; i++) {
 		char what[300];
 		snprintf(what, sizeof what, "domain \"%s\"", c->domains[i].title);

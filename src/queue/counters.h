@@ -13,7 +13,7 @@
 /* Processes whose counters are mapped at once: six roles with an old and a new generation each, and room for restarts;
  * then the oldest of the same role is folded. */
 #define COUNTERS_MAX   32
-#define COUNTERS_ROLES 10 /* enum role_kind, with room */
+#define COUNTERS_ROLES 12 /* enum role_kind, with room */
 
 struct counters {
 	struct counters_map {

@@ -1,6 +1,7 @@
 /* sts.c - see sts.h. */
 #include "route/sts.h"
 
+#include "conf/conf.h"
 #include "route/fields.h"
 
 #include <psmtp.h>
@@ -183,6 +184,13 @@ bool sts_policy_write(const struct sts_policy *p, const char *const *mx, size_t 
 	for (size_t i = 0; ok && i < n; i++)
 		ok = buf_addf(to, "mx: %s\r\n", mx[i]);
 	return ok && buf_addf(to, "max_age: %u\r\n", p->max_age);
+}
+
+bool sts_policy_ours(const struct conf_sts_policy *p, struct buf *to)
+{
+	const struct sts_policy policy = { (enum sts_mode)p->set.mode, (uint32_t)(p->set.max_age / 1000) };
+
+	return sts_policy_write(&policy, p->set.mx.items, p->set.mx.n, to) && buf_len(to) <= STS_POLICY_MAX;
 }
 
 const char *sts_policy_id(struct view text, char to[STS_OUR_ID_SIZE])

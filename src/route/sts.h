@@ -35,6 +35,9 @@ bool sts_mx_match(struct view patterns, struct view host);
 
 /* A policy file as we publish one (CRLF).  mx: n patterns.  False: no room. */
 bool sts_policy_write(const struct sts_policy *, const char *const *mx, size_t n, struct buf *to);
+/* The file of one of our sts_policy sections.  False: no room, or larger than a sender takes. */
+struct conf_sts_policy;
+bool sts_policy_ours(const struct conf_sts_policy *, struct buf *to);
 /* The id of a policy file: another text, another id. */
 #define STS_OUR_ID_SIZE 17
 const char *sts_policy_id(struct view text, char to[STS_OUR_ID_SIZE]);

@@ -152,7 +152,7 @@ static void harden(enum role_kind kind)
 
 	umask(077); /* other people's mail, also in the files that libraries make */
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* super died without a word */
-	if (kind == ROLE_KEYS || kind == ROLE_RECEIVE || kind == ROLE_SEND) {
+	if (kind == ROLE_KEYS || kind == ROLE_RECEIVE || kind == ROLE_SEND || kind == ROLE_WEB) {
 		setrlimit(RLIMIT_CORE, &none); /* keys and other people's mail do not belong into a core file */
 		prctl(PR_SET_DUMPABLE, 0);
 	}

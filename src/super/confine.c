@@ -32,12 +32,12 @@ uid_t confine_uid_of(const struct conf *conf, enum role_kind kind, gid_t *gid)
 
 int confine_users_exist(const struct conf *conf, struct error *e)
 {
-	static const enum role_kind kinds[] = { ROLE_RECEIVE, ROLE_QUEUE, ROLE_SEND, ROLE_RESOLVE, ROLE_LOCAL, ROLE_KEYS, ROLE_POLICY };
+	static const enum role_kind kinds[] = { ROLE_RECEIVE, ROLE_QUEUE, ROLE_SEND, ROLE_RESOLVE, ROLE_LOCAL, ROLE_KEYS, ROLE_POLICY, ROLE_WEB };
 	char missing[200] = "", name[USER_NAME_MAX];
 	gid_t gid;
 
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-		if (confine_uid_of(conf, kinds[i], &gid) != (uid_t)-1)
+		if (confine_uid_of(conf, kinds[i], &gid) != (uid_t)-1 || (kinds[i] == ROLE_WEB && conf->web_count == 0))
 			continue;
 		user_name(conf, kinds[i], name);
 		snprintf(missing + strlen(missing), sizeof missing - strlen(missing), " %s", name);

@@ -1,6 +1,6 @@
 /* confine_landlock.c - which files a role can reach, and (newer kernels) which TCP ports and whose sockets and signals.
  *
- * receive, send, resolve and keys reach no file at all; queue reaches the spool; local and its workers reach the fixed
+ * receive, web, send, resolve and keys reach no file at all; queue reaches the spool; local and its workers reach the fixed
  * parts of the configured mailbox paths; local as root, where workers deliver, opens nothing (to look whether a mailbox is
  * there is not governed by Landlock).  Numbers that Debian 12's headers do not know yet are stated here, from the
  * kernel's documentation of Landlock; which of them apply is asked of the running kernel (its ABI number).

@@ -105,6 +105,11 @@ static int fill(scmp_filter_ctx f, enum role_kind kind)
 	case ROLE_RECEIVE:
 		r = ALLOW(f, accepts);
 		return r < 0 ? r : allow_fstat(f);
+	case ROLE_WEB: /* pairs of its own carry plaintext from TLS to libmicrohttpd and back */
+		r = ALLOW(f, accepts);
+		if (r == 0)
+			r = seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+		return r < 0 ? r : allow_fstat(f);
 	case ROLE_SEND: /* AF_UNIX: lmtp:/path */
 		r = ALLOW(f, dials);
 		r = r < 0 ? r : allow_sockets(f, net, 3);

@@ -1,4 +1,4 @@
-/* listen.c - the sockets: bound once, kept over a reload by address, handed to `receive`; and the control socket. */
+/* listen.c - the sockets: bound once, kept over a reload by address, handed to `receive` or `web`; and the control socket. */
 #include "super/super.h"
 
 #include "net/listen.h"
@@ -42,21 +42,40 @@ static int bind_one(struct super *s, const struct conf_address *a, struct error 
 	return 0;
 }
 
+/* All addresses of one section: bound where they are new, then theirs. */
+static int bind_section(struct super *s, const struct conf_address *all, size_t n, struct error *e)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!find(s, &all[i]) && bind_one(s, &all[i], e) == -1)
+			return -1;
+	return 0;
+}
+
+static void take_section(struct super *s, const struct conf_address *all, size_t n, enum role_kind kind, size_t section)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct bound *b = find(s, &all[i]);
+		b->wanted = true;
+		b->kind = kind;
+		b->listener = (uint32_t)section;
+		b->number = (uint32_t)i;
+	}
+}
+
 int listen_bind_all(struct super *s, const struct conf *conf, struct error *e)
 {
 	for (size_t i = 0; i < conf->listener_count; i++)
-		for (size_t j = 0; j < conf->listeners[i].address_count; j++)
-			if (!find(s, &conf->listeners[i].addresses[j]) && bind_one(s, &conf->listeners[i].addresses[j], e) == -1)
-				return -1;
+		if (bind_section(s, conf->listeners[i].addresses, conf->listeners[i].address_count, e) == -1)
+			return -1;
+	for (size_t i = 0; i < conf->web_count; i++)
+		if (bind_section(s, conf->webs[i].addresses, conf->webs[i].address_count, e) == -1)
+			return -1;
 	for (struct bound *b = s->bound; b; b = b->next)
 		b->wanted = false;
 	for (size_t i = 0; i < conf->listener_count; i++)
-		for (size_t j = 0; j < conf->listeners[i].address_count; j++) {
-			struct bound *b = find(s, &conf->listeners[i].addresses[j]);
-			b->wanted = true;
-			b->listener = (uint32_t)i;
-			b->number = (uint32_t)j;
-		}
+		take_section(s, conf->listeners[i].addresses, conf->listeners[i].address_count, ROLE_RECEIVE, i);
+	for (size_t i = 0; i < conf->web_count; i++)
+		take_section(s, conf->webs[i].addresses, conf->webs[i].address_count, ROLE_WEB, i);
 	return 0;
 }
 

@@ -2,11 +2,12 @@
  *
  *   1 the file is parsed and checked; a bad one changes nothing
  *   2 addresses that are new are bound; those of before keep their sockets and what waits in them
- *   3 keys, policy, queue and local get the new configuration; new receive, send and resolve are started
- *   4 when these run: the sockets go to the new receive, the old receive and send drain
+ *   3 keys, policy, queue and local get the new configuration; new receive, web, send and resolve are started
+ *   4 when these run: the sockets go to the new receive and web, the old ones and send drain
  *   5 the old resolve drains once the old send, which asks it, is gone
  *
- * local too gets a new generation when the folders of mailboxes changed, because its walls cannot be moved.
+ * local too gets a new generation when the folders of mailboxes changed, because its walls cannot be moved.  web is there
+ * only while the configuration has a section of it.
  */
 #include "super/super.h"
 
@@ -14,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static const enum role_kind renewed[] = { ROLE_RESOLVE, ROLE_SEND, ROLE_RECEIVE };
+static const enum role_kind renewed[] = { ROLE_RESOLVE, ROLE_SEND, ROLE_RECEIVE, ROLE_WEB };
 static const enum role_kind kept[] = { ROLE_KEYS, ROLE_POLICY, ROLE_LOCAL, ROLE_QUEUE };
 
 /* What super or the walls of a living role are made of cannot change under them. */
@@ -35,6 +36,12 @@ static int check_fixed(const struct conf *old, const struct conf *fresh, struct 
 	return 0;
 }
 
+/* Not asked for any more: of a role with sections of its own. */
+static bool is_gone(const struct super *s, enum role_kind kind)
+{
+	return kind == ROLE_WEB && s->conf->web_count == 0;
+}
+
 static void start_new(struct super *s, enum role_kind kind)
 {
 	struct child *old = child_current(s, kind), *c;
@@ -45,6 +52,8 @@ static void start_new(struct super *s, enum role_kind kind)
 		if (old->state == CHILD_WAITING) /* for a restart that the new one is */
 			child_forget(old);
 	}
+	if (is_gone(s, kind))
+		return;
 	c = child_add(s, kind, s->generation, true);
 	if (c && super_start_child(s, c, &e) == 0)
 		return;
@@ -90,10 +99,11 @@ static int tell_kept(struct super *s, struct error *e)
 /* Files that the new roles need are read before anything is changed: a list that cannot be read refuses the reload. */
 static int try_files(struct super *s, const struct conf *conf, struct error *e)
 {
-	static const enum role_kind all[] = { ROLE_KEYS, ROLE_POLICY, ROLE_LOCAL, ROLE_QUEUE, ROLE_RESOLVE, ROLE_SEND, ROLE_RECEIVE };
+	size_t n;
+	const enum role_kind *all = super_kinds(conf, &n);
 	struct handoff *h;
 
-	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+	for (size_t i = 0; i < n; i++) {
 		h = NULL;
 		if (handoff_read(&h, conf, s->path, role_name(all[i]), e) == -1)
 			return -1;
@@ -108,7 +118,7 @@ static void reload_to(struct super *s, struct conf *fresh, struct error *out)
 	struct error e = { 0 };
 	bool new_local;
 
-	if (check_fixed(s->conf, fresh, &e) == -1 || try_files(s, fresh, &e) == -1 || certificates_try(s, fresh, &e) == -1 ||
+	if (check_fixed(s->conf, fresh, &e) == -1 || (s->root && confine_users_exist(fresh, &e) == -1) || try_files(s, fresh, &e) == -1 || certificates_try(s, fresh, &e) == -1 ||
 	    listen_bind_all(s, fresh, &e) == -1) {
 		conf_free(fresh);
 		listen_close_unwanted(s);
@@ -187,6 +197,8 @@ static bool new_ones_run(struct super *s)
 		return false;
 	for (size_t i = 0; i < sizeof renewed / sizeof *renewed; i++) {
 		struct child *c = child_current(s, renewed[i]);
+		if (is_gone(s, renewed[i]))
+			continue;
 		if (!c || c->state != CHILD_RUNNING)
 			return false;
 	}

@@ -13,10 +13,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define SINGLE_ROLES 7
+#define SINGLE_ROLES 8 /* the last one, web, only where there is a section of it */
 
 static const enum role_kind kinds[SINGLE_ROLES] = { ROLE_KEYS, ROLE_RESOLVE, ROLE_POLICY, ROLE_LOCAL, ROLE_QUEUE, ROLE_SEND,
-                                                     ROLE_RECEIVE };
+                                                     ROLE_RECEIVE, ROLE_WEB };
 
 struct single {
 	struct super super; /* sockets, configuration, events: the same code as with processes */
@@ -31,7 +31,7 @@ struct single {
 static struct role *role_of(struct single *s, enum role_kind kind)
 {
 	for (int i = 0; i < SINGLE_ROLES; i++)
-		if (kinds[i] == kind)
+		if (kinds[i] == kind && s->started[i])
 			return &s->roles[i];
 	return NULL;
 }
@@ -40,12 +40,12 @@ static struct role *role_of(struct single *s, enum role_kind kind)
 
 static void on_next(void *arg)
 {
-	static const enum role_kind order[] = { ROLE_RECEIVE, ROLE_QUEUE };
+	static const enum role_kind order[] = { ROLE_RECEIVE, ROLE_WEB, ROLE_QUEUE };
 	struct single *s = arg;
 
 	for (size_t i = 0; i < sizeof order / sizeof *order; i++)
 		for (int k = 0; k < SINGLE_ROLES; k++)
-			if (kinds[k] == order[i] && !s->drained[k])
+			if (kinds[k] == order[i] && s->started[k] && !s->drained[k])
 				return;
 	loop_stop(s->super.loop);
 }
@@ -75,6 +75,8 @@ static void stop_all(struct single *s)
 	s->stopping = true;
 	loop_timer_set(&s->patience, loop_now(s->super.loop) + SUPER_STOP_ALL_MS);
 	receive_role.drain(role_of(s, ROLE_RECEIVE), SUPER_STOP_RECEIVE_MS);
+	if (role_of(s, ROLE_WEB))
+		web_role.drain(role_of(s, ROLE_WEB), SUPER_STOP_RECEIVE_MS);
 }
 
 static void on_terminate(void *arg, int signum)
@@ -144,7 +146,7 @@ static int join_all(struct single *s, struct error *e)
 
 	for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) {
 		struct role *a = role_of(s, edges[i].from), *b = role_of(s, edges[i].to);
-		if (!a || !b || (a->kind == ROLE_RECEIVE && b->kind == ROLE_KEYS)) /* keys is called, not written to */
+		if (!a || !b || b->kind == ROLE_KEYS) /* keys is called, not written to */
 			continue;
 		if (channel_pair(s->super.loop, ends) == -1)
 			return error_set(e, ERROR_AGAIN, "no memory for a channel");
@@ -156,15 +158,14 @@ static int join_all(struct single *s, struct error *e)
 
 static void hand_listeners(struct single *s)
 {
-	struct role *receive = role_of(s, ROLE_RECEIVE);
-
 	for (struct bound *b = s->super.bound; b; b = b->next) {
 		struct wire_LISTENER m = { .listener = b->listener, .address = b->number };
+		struct role *to = role_of(s, b->kind);
 		struct buf frame;
 		int fd = dup(b->fd);
 		buf_init(&frame, &alloc_libc, 64);
 		if (fd != -1 && wire_put_LISTENER(&frame, &m))
-			receive->ops->frame(receive, WIRE_LISTENER, buf_view(&frame), fd);
+			to->ops->frame(to, WIRE_LISTENER, buf_view(&frame), fd);
 		buf_free(&frame);
 	}
 }
@@ -178,7 +179,7 @@ static int begin(struct single *s, struct error *e)
 	if (listen_control(super, e) == -1 || listen_bind_all(super, super->conf, e) == -1)
 		return -1;
 	for (int i = 0; i < SINGLE_ROLES; i++)
-		if (make_role(s, i, e) == -1)
+		if ((kinds[i] != ROLE_WEB || super->conf->web_count) && make_role(s, i, e) == -1)
 			return -1;
 	if (join_all(s, e) == -1)
 		return -1;

@@ -98,5 +98,6 @@ void stop_begin(struct super *s)
 			child_forget(c); /* it waited for its restart */
 	}
 	drain_kind(s, ROLE_RECEIVE, SUPER_STOP_RECEIVE_MS - 500);
+	drain_kind(s, ROLE_WEB, SUPER_STOP_RECEIVE_MS - 500); /* nobody waits for it: it has nothing that could be lost */
 	stop_step(s);
 }

@@ -13,7 +13,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const enum role_kind kinds[] = { ROLE_KEYS, ROLE_RESOLVE, ROLE_POLICY, ROLE_LOCAL, ROLE_QUEUE, ROLE_SEND, ROLE_RECEIVE };
+static const enum role_kind kinds[] = { ROLE_KEYS, ROLE_RESOLVE, ROLE_POLICY, ROLE_LOCAL, ROLE_QUEUE, ROLE_SEND, ROLE_RECEIVE,
+	ROLE_WEB }; /* the last one only where there is a section `web` */
+
+const enum role_kind *super_kinds(const struct conf *conf, size_t *n)
+{
+	*n = sizeof kinds / sizeof *kinds - (conf->web_count == 0);
+	return kinds;
+}
 
 const struct role_ops *super_ops(enum role_kind kind)
 {
@@ -24,6 +31,7 @@ const struct role_ops *super_ops(enum role_kind kind)
 	case ROLE_RESOLVE: return &resolve_role;
 	case ROLE_KEYS: return &keys_role;
 	case ROLE_POLICY: return &policy_role;
+	case ROLE_WEB: return &web_role;
 	case ROLE_LOCAL:
 	case ROLE_WORKER: return &local_role;
 	case ROLE_SUPER: break;
@@ -46,7 +54,7 @@ static void on_started(struct super *s, struct child *c, const struct wire_START
 	c->sandboxed = m->sandboxed;
 	topology_connect(c);
 	topology_counters(c);
-	if (c->kind == ROLE_RECEIVE && s->phase == SUPER_SERVING)
+	if ((c->kind == ROLE_RECEIVE || c->kind == ROLE_WEB) && s->phase == SUPER_SERVING)
 		topology_listeners(c);
 	settle_soon(s);
 }
@@ -279,8 +287,11 @@ static void on_child_signal(void *arg, int signum)
 
 static bool all_running(struct super *s)
 {
-	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-		struct child *c = child_current(s, kinds[i]);
+	size_t n;
+	const enum role_kind *all = super_kinds(s->conf, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		struct child *c = child_current(s, all[i]);
 		if (!c || c->state != CHILD_RUNNING)
 			return false;
 	}
@@ -295,6 +306,8 @@ static void say_ready(struct super *s)
 		n++;
 	s->phase = SUPER_SERVING;
 	topology_listeners(child_current(s, ROLE_RECEIVE));
+	if (s->conf->web_count)
+		topology_listeners(child_current(s, ROLE_WEB));
 	EMIT(s->events, READY, F_I64("pid", getpid()), F_U64("listeners", n), F_U64("seconds", (loop_now(s->loop) - s->born) / 1000));
 	notify_service("READY=1");
 }
@@ -466,8 +479,11 @@ static int prepare(struct super *s, struct error *e)
 
 static int start_all(struct super *s, struct error *e)
 {
-	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-		struct child *c = child_add(s, kinds[i], s->generation, true);
+	size_t n;
+	const enum role_kind *all = super_kinds(s->conf, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		struct child *c = child_add(s, all[i], s->generation, true);
 		if (!c)
 			return error_set(e, ERROR_AGAIN, "no memory");
 		if (super_start_child(s, c, e) == -1)

@@ -7,7 +7,7 @@
  *   spawn.c    one child: its descriptors, handoff, counters
  *   topology.c which channels there are, and making them when both ends live
  *   listen.c   listening sockets, kept over a reload by address; the control socket
- *   reload.c   a new generation of receive, send, resolve; stop.c the orderly end
+ *   reload.c   a new generation of receive, web, send, resolve; stop.c the orderly end
  *   child.c    the other side of spawn: what runs in the child; confine*.c its walls
  *   single.c   all roles in one process
  *   certificates.c  files of certificates: a changed pair is a reload, a broken one is refused, an end that nears is told
@@ -81,7 +81,8 @@ struct child {
 struct bound {                     /* one listening socket */
 	struct bound *next;
 	struct conf_address address;
-	uint32_t listener, number; /* indexes in the current configuration */
+	enum role_kind kind;       /* who accepts: receive or web */
+	uint32_t listener, number; /* indexes in the current configuration: of its section, and of the address there */
 	int fd;
 	bool wanted;
 };
@@ -125,6 +126,7 @@ int super_run_single(const char *config_path);
 int super_child(int argc, char **argv); /* the subcommand `role`; not for people */
 
 const struct role_ops *super_ops(enum role_kind);
+const enum role_kind *super_kinds(const struct conf *, size_t *n); /* the roles that this configuration needs, in the order of their start */
 int super_start_child(struct super *, struct child *, struct error *); /* spawns it and listens to it */
 void super_start_later(struct child *, uint64_t pause_ms);             /* it could not be started, or ended */
 
@@ -139,7 +141,7 @@ bool child_send(struct child *, uint32_t type, const struct buf *payload, int fd
 /* topology.c */
 void topology_connect(struct child *);   /* it runs now: channels to all its peers that run */
 void topology_counters(struct child *);  /* tell `queue` of its counters (or queue of everybody's) */
-void topology_listeners(struct child *); /* hand the sockets to this `receive` */
+void topology_listeners(struct child *); /* hand the sockets to this `receive` or `web` */
 
 /* listen.c */
 int listen_bind_all(struct super *, const struct conf *, struct error *); /* binds what is new, marks what is wanted */

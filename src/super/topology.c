@@ -53,10 +53,12 @@ static bool runs(const struct child *c)
 	return c->state == CHILD_RUNNING && c->link;
 }
 
-/* An old `receive` that waits for its last sessions still needs the others when one of them was started anew. */
+/* An old `receive` (or `web`) that waits for its last sessions still needs the others when one of them was started anew. */
 static bool needs_others(const struct child *c)
 {
-	return runs(c) || (c->kind == ROLE_RECEIVE && c->state == CHILD_DRAINING && c->link && c->super->phase == SUPER_SERVING);
+	bool listens = c->kind == ROLE_RECEIVE || c->kind == ROLE_WEB;
+
+	return runs(c) || (listens && c->state == CHILD_DRAINING && c->link && c->super->phase == SUPER_SERVING);
 }
 
 /* receive, send and resolve belong to their generation; send and resolve go together.  Of `local` only the newest is asked:
@@ -147,7 +149,7 @@ void topology_listeners(struct child *c)
 	for (struct bound *b = c->super->bound; b; b = b->next) {
 		struct wire_LISTENER m = { .listener = b->listener, .address = b->number };
 		struct buf frame;
-		if (!b->wanted)
+		if (!b->wanted || b->kind != c->kind)
 			continue;
 		buf_init(&frame, &alloc_libc, 64);
 		if (!wire_put_LISTENER(&frame, &m) || !child_send(c, WIRE_LISTENER, &frame, b->fd))

@@ -22,7 +22,7 @@
 #include "net/channel.h"
 #include "net/loop.h"
 
-enum role_kind { ROLE_SUPER = 1, ROLE_RECEIVE, ROLE_QUEUE, ROLE_SEND, ROLE_RESOLVE, ROLE_LOCAL, ROLE_KEYS, ROLE_POLICY, ROLE_WORKER };
+enum role_kind { ROLE_SUPER = 1, ROLE_RECEIVE, ROLE_QUEUE, ROLE_SEND, ROLE_RESOLVE, ROLE_LOCAL, ROLE_KEYS, ROLE_POLICY, ROLE_WEB, ROLE_WORKER };
 const char *role_name(enum role_kind);
 /* How many loops a role with one a core runs: the setting `workers`, or the cores. */
 unsigned role_loops(const struct conf *);
@@ -69,6 +69,6 @@ struct role_ops {
 	unsigned (*loops)(const struct conf *);
 };
 
-extern const struct role_ops receive_role, queue_role, send_role, resolve_role, local_role, keys_role, policy_role;
+extern const struct role_ops receive_role, queue_role, send_role, resolve_role, local_role, keys_role, policy_role, web_role;
 
 #endif

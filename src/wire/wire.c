@@ -182,6 +182,7 @@ const char *role_name(enum role_kind kind)
 	case ROLE_LOCAL: return "local";
 	case ROLE_KEYS: return "keys";
 	case ROLE_POLICY: return "policy";
+	case ROLE_WEB: return "web";
 	case ROLE_WORKER: return "worker";
 	}
 	return "unknown";
@@ -198,14 +199,16 @@ unsigned role_loops(const struct conf *conf)
 }
 
 /* Groups of messages.def: ANY is every role but super itself, OUT is who takes deliveries, IN who brings
- * messages, ASKER who asks the DNS, SIGNER who needs signatures.  A worker belongs to ANY alone: it
+ * messages, ASKER who asks the DNS, SIGNER who needs signatures,
+ * LISTENS who accepts from the network.  A worker belongs to ANY alone: it
  * speaks with super as every role does, and with the broker as wire_allowed says; it may not ask for workers itself. */
-enum { GROUP_ANY = 100, GROUP_OUT, GROUP_IN, GROUP_ASKER, GROUP_SIGNER };
+enum { GROUP_ANY = 100, GROUP_OUT, GROUP_IN, GROUP_ASKER, GROUP_SIGNER, GROUP_LISTENS };
 #define ROLE_ANY GROUP_ANY
 #define ROLE_OUT GROUP_OUT
 #define ROLE_IN GROUP_IN
 #define ROLE_ASKER GROUP_ASKER
 #define ROLE_SIGNER GROUP_SIGNER
+#define ROLE_LISTENS GROUP_LISTENS
 
 static bool in_group(unsigned group, enum role_kind kind)
 {
@@ -218,7 +221,9 @@ static bool in_group(unsigned group, enum role_kind kind)
 	if (group == GROUP_ASKER)
 		return kind == ROLE_SEND || kind == ROLE_POLICY;
 	if (group == GROUP_SIGNER)
-		return kind == ROLE_RECEIVE || kind == ROLE_POLICY;
+		return kind == ROLE_RECEIVE || kind == ROLE_POLICY || kind == ROLE_WEB;
+	if (group == GROUP_LISTENS)
+		return kind == ROLE_RECEIVE || kind == ROLE_WEB;
 	return (unsigned)kind == group;
 }
 
@@ -351,9 +356,9 @@ bool wire_may_accuse(enum role_kind accuser, enum role_kind peer)
 	switch (accuser) {
 	case ROLE_QUEUE: return peer == ROLE_RECEIVE || peer == ROLE_SEND || peer == ROLE_LOCAL || peer == ROLE_POLICY;
 	case ROLE_LOCAL: return peer == ROLE_RECEIVE;
-	case ROLE_KEYS: return peer == ROLE_RECEIVE || peer == ROLE_POLICY;
+	case ROLE_KEYS: return peer == ROLE_RECEIVE || peer == ROLE_POLICY || peer == ROLE_WEB;
 	case ROLE_RESOLVE: return peer == ROLE_SEND || peer == ROLE_POLICY;
-	default: return false; /* an intruder in receive, send or policy must not have the others ended */
+	default: return false; /* an intruder in receive, send, policy or web must not have the others ended */
 	}
 }
 

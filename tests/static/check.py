@@ -31,7 +31,7 @@ FLOORS = {
     "mail": 2, "conf": 2, "tls": 2,
     "net": 3,
     "wire": 4, "route": 4, "spool": 4,
-    "receive": 5, "queue": 5, "send": 5, "resolve": 5, "local": 5, "keys": 5, "policy": 5,
+    "receive": 5, "queue": 5, "send": 5, "resolve": 5, "local": 5, "keys": 5, "policy": 5, "web": 5,
     "super": 6, "probe": 6,
     "cmd": 7,
 }

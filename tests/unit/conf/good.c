@@ -131,6 +131,31 @@ static void a_listener_shows_one_or_several_certificates(void **state)
 	conf_free(c);
 }
 
+static void web_sections_and_their_policies(void **state)
+{
+	struct conf *c = parse_good(BASE "certificate a { chain = a key = b }\ncertificate default { chain = a key = b }\n"
+	                            "sts_policy \"Good.test\" { mx = mx.good.test }\nsts_policy \"b\xc3\xbc" "cher.example\" { mode = none }\n"
+	                            "listener mx { address = \"127.0.0.1:25\" }\n"
+	                            "web one { address = \"127.0.0.1:443\" }\nweb two { address = {\"[::1]:443\", \"127.0.0.2:443\"} certificate = {\"a\", \"default\"} }\n",
+	                            "x.conf");
+	(void)state;
+	assert_int_equal(c->web_count, 2);
+	assert_string_equal(c->webs[0].title, "one");
+	assert_int_equal(c->webs[0].line, 9);
+	assert_int_equal(c->webs[0].certificate_count, 1);
+	assert_int_equal(c->webs[0].certificates[0], 1);
+	assert_int_equal(c->webs[0].set.request_timeout, 30000);
+	assert_int_equal(c->webs[0].set.tls_policy, CONF_POLICY_INTERMEDIATE);
+	assert_int_equal(c->webs[1].address_count, 2);
+	assert_int_equal(c->webs[1].certificate_count, 2);
+	assert_ptr_equal(conf_find_sts_policy(c, VIEW("gOOD.test")), &c->sts_policies[0]);
+	assert_ptr_equal(conf_find_sts_policy(c, VIEW("xn--bcher-kva.example")), &c->sts_policies[1]);
+	assert_null(conf_find_sts_policy(c, VIEW("other.test")));
+	assert_null(conf_find_sts_policy(c, VIEW("")));
+	assert_null(conf_find_sts_policy(c, VIEW("a b")));
+	conf_free(c);
+}
+
 /* Without any certificate TLS that nobody asked for is left out; the warning is in warn.c. */
 static void tls_by_default_needs_a_certificate(void **state)
 {
@@ -342,7 +367,7 @@ int main(void)
 		cmocka_unit_test(the_whole_working_configuration_works),
 		cmocka_unit_test(every_value_arrives),
 		cmocka_unit_test(a_delivery_may_be_the_postmaster),
-		cmocka_unit_test(a_listener_shows_one_or_several_certificates),
+		cmocka_unit_test(web_sections_and_their_policies), cmocka_unit_test(a_listener_shows_one_or_several_certificates),
 		cmocka_unit_test(tls_by_default_needs_a_certificate),
 		cmocka_unit_test(line_ends_of_windows_are_read),
 		cmocka_unit_test(domains_are_found_in_any_spelling),

@@ -97,7 +97,7 @@ static void each_role_gets_its_due(void **state)
 	} cases[] = {
 		{ "key", "default", "the secret key", " keys " },
 		{ "key", "second", NULL, " " },
-		{ "chain", "default", "the chain", " receive " },
+		{ "chain", "default", "the chain", " receive web " },
 		{ "chain", "second", NULL, " " }, /* no key: no TLS with it */
 		{ "trust", "", "the trust", " send policy " },
 		{ "auth", "b.test", "me:secret", " send " },
@@ -107,7 +107,7 @@ static void each_role_gets_its_due(void **state)
 		{ "users", "b.test", NULL, " " },
 	};
 	static const char *const roles[] = { "receive", "queue", "send",   "resolve", "local",
-		                             "keys",    "policy", "super", "worker", "" };
+		                             "keys",    "policy", "web", "super", "worker", "" };
 	struct conf *c = load();
 	for (size_t r = 0; r < sizeof roles / sizeof *roles; r++) {
 		struct handoff *h = read_for(c, roles[r]);

@@ -65,6 +65,13 @@ static void same_conf(const struct conf *a, const struct conf *b)
 	assert_int_equal(a->sts_policy_count, b->sts_policy_count);
 	for (size_t i = 0; i < a->sts_policy_count; i++)
 		same_set(CONF_TAG_STS_POLICY, &a->sts_policies[i].set, &b->sts_policies[i].set);
+	assert_int_equal(a->web_count, b->web_count);
+	for (size_t i = 0; i < a->web_count; i++) {
+		assert_string_equal(a->webs[i].title, b->webs[i].title);
+		same_set(CONF_TAG_WEB, &a->webs[i].set, &b->webs[i].set);
+		assert_int_equal(a->webs[i].certificate_count, b->webs[i].certificate_count);
+		assert_int_equal(a->webs[i].address_count, b->webs[i].address_count);
+	}
 	same_hop(&a->route_hop, &b->route_hop);
 	assert_int_equal(a->certificate_count, b->certificate_count);
 	for (size_t i = 0; i < a->certificate_count; i++) {
@@ -96,6 +103,9 @@ static const char *const texts[] = {
 	RICH,
 	BASE "listener mx { address = \"127.0.0.1:1\" }\n",
 	BASE "sts_policy a.test { mode = enforce mx = {mx.a.test, \"*.b.test\"} max_age = 30d }\nsts_policy b.test { mode = none }\ndkim s1 { domain = b.test key = k.pem }\ndkim s2 { domain = b.test algorithm = ed25519 key = \"/k2.pem\" }\ntls_report { send = yes }\n",
+	BASE "certificate default { chain = a key = b }\ncertificate c { chain = a key = b }\nsts_policy a.test { mx = mx.a.test }\n"
+	"web v { address = {\"127.0.0.1:443\", \"[::1]:443\"} certificate = {c, default} tls_policy = modern connections = 7 connections_per_address = 2\n"
+	" request_timeout = 3s }\nweb w { address = \"127.0.0.1:444\" }\n",
 	BASE
 	"certificate default { chain = a key = b }\nlistener mx { address = \"127.0.0.1:1\" tls = none certificate = default }\n",
 };
@@ -123,7 +133,7 @@ static void what_is_shown_is_the_same(void **state)
 static void every_setting_is_shown(void **state)
 {
 	(void)state;
-	struct conf *c = parse_good(SAMPLE "sts_policy a.test { mx = {mx.a.test} }\ndkim s1 { domain = a.test key = k }\n", "/etc/p.conf");
+	struct conf *c = parse_good(SAMPLE "sts_policy a.test { mx = {mx.a.test} }\nweb w { address = \"127.0.0.1:443\" }\ndkim s1 { domain = a.test key = k }\n", "/etc/p.conf");
 	char *shown = show_text(c);
 	for (unsigned i = 0; i < CONF_ROW_END; i++) {
 		char line[80];

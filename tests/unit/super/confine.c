@@ -25,11 +25,11 @@
 
 /* What is tried; the outcome of each is one octet of the report. */
 enum attempt {
-	TRY_OPEN = 1, TRY_CREATE, TRY_EXECVE, TRY_FORK, TRY_INET, TRY_INET6, TRY_UDP, TRY_UNIX, TRY_RAW, TRY_NETLINK, TRY_ACCEPT, TRY_CONNECT,
+	TRY_OPEN = 1, TRY_CREATE, TRY_EXECVE, TRY_FORK, TRY_INET, TRY_INET6, TRY_UDP, TRY_UNIX, TRY_PAIR, TRY_RAW, TRY_NETLINK, TRY_ACCEPT, TRY_CONNECT,
 	TRY_BIND, TRY_CODE, TRY_KILL, TRY_PTRACE, TRY_STAT, TRY_INSIDE, TRY_ESCAPE, TRY_LINK_OUT, TRY_THREAD, TRY_PIPE, TRY_SEND, TRY_PREAD,
 	TRY_ADD_RULES, TRY_URING, TRY_NAMESPACE, TRY_END
 };
-static const char *const names[TRY_END] = { "", "open", "create", "execve", "fork", "inet", "inet6", "udp", "unix", "raw", "netlink", "accept",
+static const char *const names[TRY_END] = { "", "open", "create", "execve", "fork", "inet", "inet6", "udp", "unix", "socketpair", "raw", "netlink", "accept",
 	"connect", "bind", "code", "kill", "ptrace", "stat", "inside", "escape", "link out", "thread", "pipe", "send", "pread", "prctl dumpable",
 	"io_uring", "namespace" };
 
@@ -110,6 +110,12 @@ static long attempt(enum attempt what)
 	case TRY_INET6: return allowed_if(close_if(socket(AF_INET6, SOCK_STREAM, 0)), EAFNOSUPPORT);
 	case TRY_UDP: return close_if(socket(AF_INET, SOCK_DGRAM, 0));
 	case TRY_UNIX: return close_if(socket(AF_UNIX, SOCK_STREAM, 0));
+	case TRY_PAIR:
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == -1)
+			return -1;
+		close(fds[0]);
+		close(fds[1]);
+		return 0;
 	case TRY_RAW: return close_if(socket(AF_PACKET, SOCK_RAW, 0));
 	case TRY_NETLINK: return close_if(socket(AF_NETLINK, SOCK_RAW, 0));
 	case TRY_ACCEPT: return try_accept();
@@ -212,7 +218,7 @@ static void expect(enum role_kind kind, bool looks, const enum attempt *may)
 
 static void without_walls(void **state)
 {
-	static const enum attempt must[] = { TRY_OPEN, TRY_CREATE, TRY_EXECVE, TRY_FORK, TRY_INET, TRY_INET6, TRY_UDP, TRY_UNIX, TRY_NETLINK, TRY_ACCEPT,
+	static const enum attempt must[] = { TRY_OPEN, TRY_CREATE, TRY_EXECVE, TRY_FORK, TRY_INET, TRY_INET6, TRY_UDP, TRY_UNIX, TRY_PAIR, TRY_NETLINK, TRY_ACCEPT,
 		TRY_CODE, TRY_KILL, TRY_STAT, TRY_INSIDE, TRY_ESCAPE, TRY_THREAD, TRY_PIPE, TRY_SEND, TRY_PREAD, TRY_ADD_RULES, 0 };
 	unsigned char done[TRY_END];
 
@@ -257,6 +263,12 @@ static void policy(void **state)
 {
 	(void)state;
 	expect(ROLE_POLICY, false, (enum attempt[]){ TRY_INET, TRY_INET6, TRY_UDP, TRY_CONNECT, TRY_BIND, TRY_STAT, TRY_INSIDE, 0 });
+}
+
+static void web(void **state)
+{
+	(void)state;
+	expect(ROLE_WEB, false, (enum attempt[]){ TRY_ACCEPT, TRY_PAIR, 0 });
 }
 
 static void local(void **state)
@@ -364,7 +376,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(without_walls), cmocka_unit_test(receive), cmocka_unit_test(keys), cmocka_unit_test(queue),
-		cmocka_unit_test(send_role_walls), cmocka_unit_test(resolve), cmocka_unit_test(policy), cmocka_unit_test(local),
+		cmocka_unit_test(send_role_walls), cmocka_unit_test(resolve), cmocka_unit_test(policy), cmocka_unit_test(web), cmocka_unit_test(local),
 		cmocka_unit_test(local_as_root_looks_and_opens_nothing), cmocka_unit_test(mail_roots), cmocka_unit_test(same_roots),
 	};
 

@@ -357,6 +357,14 @@ static void rights(void **state)
 	assert_true(wire_allowed(WIRE_OUTCOME, ROLE_SEND, ROLE_QUEUE));
 	assert_false(wire_allowed(WIRE_OUTCOME, ROLE_RECEIVE, ROLE_QUEUE));
 	assert_true(wire_allowed(WIRE_KEY_SIGN, ROLE_RECEIVE, ROLE_KEYS));
+	assert_true(wire_allowed(WIRE_KEY_SIGN, ROLE_WEB, ROLE_KEYS));
+	assert_true(wire_allowed(WIRE_KEY_SIGNED, ROLE_KEYS, ROLE_WEB));
+	assert_true(wire_allowed(WIRE_LISTENER, ROLE_SUPER, ROLE_WEB));
+	assert_false(wire_allowed(WIRE_LISTENER, ROLE_SUPER, ROLE_SEND));
+	for (unsigned b = ROLE_RECEIVE; b <= ROLE_WORKER; b++) /* web knows nobody but super and keys */
+		for (uint32_t type = WIRE_NONE + 1; type < WIRE_END; type++)
+			if (wire_allowed(type, ROLE_WEB, b))
+				assert_true(b == ROLE_KEYS && type == WIRE_KEY_SIGN);
 	assert_false(wire_allowed(WIRE_KEY_SIGN, ROLE_SEND, ROLE_KEYS));
 	assert_false(wire_allowed(WIRE_KEY_SIGN, ROLE_QUEUE, ROLE_KEYS));
 	assert_true(wire_allowed(WIRE_START, ROLE_SUPER, ROLE_KEYS));
@@ -369,8 +377,8 @@ static void rights(void **state)
 		for (unsigned b = ROLE_SUPER; b <= ROLE_WORKER; b++) {
 			if (!wire_may_accuse(a, b))
 				continue;
-			assert_true(b == ROLE_RECEIVE || b == ROLE_SEND || b == ROLE_POLICY || (a == ROLE_QUEUE && b == ROLE_LOCAL));
-			assert_true(a != ROLE_RECEIVE && a != ROLE_SEND && a != ROLE_POLICY && a != ROLE_WORKER);
+			assert_true(b == ROLE_RECEIVE || b == ROLE_SEND || b == ROLE_POLICY || (a == ROLE_KEYS && b == ROLE_WEB) || (a == ROLE_QUEUE && b == ROLE_LOCAL));
+			assert_true(a != ROLE_RECEIVE && a != ROLE_SEND && a != ROLE_POLICY && a != ROLE_WEB && a != ROLE_WORKER);
 		}
 	assert_true(wire_may_accuse(ROLE_QUEUE, ROLE_RECEIVE));
 	assert_true(wire_may_accuse(ROLE_KEYS, ROLE_RECEIVE));
