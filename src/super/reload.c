@@ -118,8 +118,8 @@ static void reload_to(struct super *s, struct conf *fresh, struct error *out)
 	struct error e = { 0 };
 	bool new_local;
 
-	if (check_fixed(s->conf, fresh, &e) == -1 || (s->root && confine_users_exist(fresh, &e) == -1) || try_files(s, fresh, &e) == -1 || certificates_try(s, fresh, &e) == -1 ||
-	    listen_bind_all(s, fresh, &e) == -1) {
+	if (check_fixed(s->conf, fresh, &e) == -1 || (s->root && confine_users_exist(fresh, &e) == -1) || try_files(s, fresh, &e) == -1 ||
+	    certificates_try(s, fresh, &e) == -1 || listen_bind_all(s, fresh, &e) == -1) {
 		conf_free(fresh);
 		listen_close_unwanted(s);
 		fail(s, out, &e);

@@ -149,10 +149,14 @@ relay                 {{ from = {{{relay_from}}} }}
 '''
 
     def __init__(self, folder, certificate, config=None, hostname="mx.sink.test", listener="", extra="", relay_from='"127.0.0.0/8"', user=USER,
-                 arguments=(), env=None, wrapper=(), **more):
+                 arguments=(), env=None, wrapper=(), web=False, **more):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="run-", dir=folder))
         self.dir.chmod(0o755)
         self.port = free_port()
+        self.web = free_port() if web else None  # of a role `web`, which is there only when asked for
+        if web:
+            extra += (f'web "pages" {{ address = {{"127.0.0.1:{self.web}"}} }}\n'
+                      'sts_policy "sink.test" { mode = enforce mx = {"mx.sink.test"} }\n')
         self.user = user if os.geteuid() == 0 else None
         self.arguments, self.env = list(arguments), dict(os.environ, **(env or {}))
         self.wrapper = list(wrapper)  # a command that starts it in its own place, such as strace -D

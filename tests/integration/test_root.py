@@ -15,7 +15,7 @@ import time
 import pytest
 
 from conftest import BINARY, Postrider, own, run, wait_for
-from test_super import ROLES, deliver, root_only, start_failing
+from test_super import EVERY_ROLE, ROLES, deliver, root_only, start_failing
 
 pytestmark = root_only
 PREFIX = f"pr{os.getpid()}"
@@ -23,7 +23,7 @@ PREFIX = f"pr{os.getpid()}"
 
 @pytest.fixture(scope="module")
 def users():
-    names = [f"{PREFIX}-{r}" for r in ROLES] + [f"{PREFIX}-anna", f"{PREFIX}-ben"]
+    names = [f"{PREFIX}-{r}" for r in EVERY_ROLE] + [f"{PREFIX}-anna", f"{PREFIX}-ben"]
     for name in names:
         run("useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", name)
     yield names
@@ -188,10 +188,10 @@ def test_the_named_command_makes_the_users(folder, certificate):
 
 def test_signals_of_a_role_cannot_reach_another(as_root, users):
     """Each role is a user of its own: kill(2) is refused by the kernel, filter or not."""
-    p = as_root().start()
+    p = as_root(web=True).start()
     pids = p.pids()
-    for role in ROLES:
-        for other in ROLES:
+    for role in EVERY_ROLE:
+        for other in EVERY_ROLE:
             if other != role:
                 r = run("setpriv", f"--reuid={PREFIX}-{role}", "--regid=nogroup", "--clear-groups", "kill", "-0", pids[other], check=False)
                 assert r.returncode != 0, (role, other)

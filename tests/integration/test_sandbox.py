@@ -9,27 +9,37 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
+import ssl
 
 import pytest
 
 from conftest import make_certificate, own, run, wait_for
-from test_super import ROLES, deliver, hangup, memory_has, prove, root_only
+from test_super import EVERY_ROLE, deliver, hangup, memory_has, prove, root_only
 
 
 def everybody(p):
     return {**p.pids(), "super": p.process.pid}
 
 
+def fetch(p):
+    """One handshake and one answer of `web`."""
+    context = ssl._create_unverified_context()
+    with socket.create_connection(("127.0.0.1", p.web), 10) as s, context.wrap_socket(s) as t:
+        t.sendall(b"GET /.well-known/mta-sts.txt HTTP/1.1\r\nHost: mta-sts.sink.test\r\nConnection: close\r\n\r\n")
+        assert t.recv(15) == b"HTTP/1.1 200 OK"
+
+
 # ---- from inside, on both sides of a crash and a reload ----
 
 def test_a_role_that_is_started_anew_is_confined_as_the_first(postrider, talk):
-    p = postrider(env={"POSTRIDER_SELFTEST": "1"})
-    for role in ROLES:
+    p = postrider(env={"POSTRIDER_SELFTEST": "1"}, web=True)
+    for role in EVERY_ROLE:
         os.kill(p.pids()[role], signal.SIGKILL)
         p.wait_event("role_started", role_name=role, count=2)
-    hangup(p)  # and receive, send, resolve once more
+    hangup(p)  # and receive, web, send, resolve once more
     proofs = prove(p, talk)
-    for role in ROLES:
+    for role in EVERY_ROLE:
         assert {proofs[role][what] for what in ("open", "exec", "fork")} <= {"EPERM", "EACCES", "ENOSYS"}, proofs[role]
         assert (proofs[role]["socket"] == "allowed") == (role in ("send", "resolve", "policy")), proofs[role]
 
@@ -38,7 +48,8 @@ def test_a_role_that_is_started_anew_is_confined_as_the_first(postrider, talk):
 
 @root_only
 def test_every_thread_is_behind_the_filter(postrider, talk):
-    p = postrider(extra="workers = 3")
+    p = postrider(extra="workers = 3\n", web=True)
+    fetch(p)
     assert deliver(talk, p, tls=True).startswith("250")
     threads = {}
     for role, pid in p.pids().items():
@@ -47,20 +58,21 @@ def test_every_thread_is_behind_the_filter(postrider, talk):
             assert re.search(r"^NoNewPrivs:\t1$", status, re.M) and re.search(r"^Seccomp:\t2$", status, re.M), (role, status)
             assert all(int(v, 16) == 0 for v in re.findall(r"^Cap(?:Inh|Prm|Eff|Amb):\t(\w+)$", status, re.M)), (role, status)
             threads[role] = threads.get(role, 0) + 1
-    assert threads["receive"] >= 3 and threads["queue"] >= 2 and threads["keys"] == 1, threads
+    assert threads["receive"] >= 3 and threads["queue"] >= 2 and threads["keys"] == threads["web"] == 1, threads
 
 
 @root_only
 def test_the_filter_is_gone_when_it_is_switched_off(postrider):
-    p = postrider(extra="sandbox = off")
+    p = postrider(extra="sandbox = off\n", web=True)
     for pid in p.pids().values():
         assert re.search(r"^Seccomp:\t0$", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M)
 
 
 @root_only
 def test_descriptors_are_those_that_a_role_needs(postrider, talk):
-    """receive, send, resolve and keys hold no file but the log; nobody holds the folder of another."""
-    p = postrider()
+    """receive, web, send, resolve and keys hold no file but the log; nobody holds the folder of another."""
+    p = postrider(web=True)
+    fetch(p)
     p.mailbox("alice")
     assert deliver(talk, p, to="alice@local.test", tls=True).startswith("250")
     p.wait_event("delivered")
@@ -101,16 +113,18 @@ def who_knows(p, certificate):
 @pytest.mark.parametrize("kind", ["ec", "rsa"])
 def test_a_private_key_is_known_to_keys_alone(postrider, talk, folder, kind):
     certificate = make_certificate(folder / "certs", f"secret-{kind}.test", kind=kind)
-    p = postrider(certificate=certificate)
+    p = postrider(certificate=certificate, web=True)
     for _ in range(3):
         assert deliver(talk, p, tls=True).startswith("250")
+        fetch(p)
     assert who_knows(p, certificate) == {"keys"}
 
 
 @root_only
 def test_a_private_key_stays_with_keys_over_reload_and_crash(postrider, talk, folder, certificate):
-    p = postrider()
+    p = postrider(web=True)
     assert deliver(talk, p, tls=True).startswith("250")
+    fetch(p)
     fresh = make_certificate(folder / "certs", "secret-fresh.test")
     shutil.copy(fresh.chain, p.dir / "chain.pem")
     shutil.copy(fresh.key, p.dir / "key.pem")
@@ -118,6 +132,7 @@ def test_a_private_key_stays_with_keys_over_reload_and_crash(postrider, talk, fo
         own(p.dir, p.user)
     hangup(p)
     wait_for(lambda: deliver(talk, p, tls=True).startswith("250"), 5)
+    fetch(p)
     assert who_knows(p, fresh) == {"keys"} and who_knows(p, certificate) <= {"keys"}
     os.kill(p.pids()["keys"], signal.SIGKILL)
     p.wait_event("role_started", role_name="keys", count=2)
@@ -129,6 +144,6 @@ def test_a_private_key_stays_with_keys_over_reload_and_crash(postrider, talk, fo
 @root_only
 def test_the_search_finds_what_is_there(postrider):
     """The control of the search: our name, which every role is told."""
-    p = postrider(hostname="control-of-the-search.sink.test")
+    p = postrider(hostname="control-of-the-search.sink.test", web=True)
     for role, pid in everybody(p).items():
         assert memory_has(pid, b"control-of-the-search.sink.test"), role

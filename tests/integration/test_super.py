@@ -18,6 +18,7 @@ import pytest
 from conftest import BINARY, Postrider, free_port, make_certificate, own, run, wait_for
 
 ROLES = ["receive", "queue", "send", "resolve", "local", "keys", "policy"]
+EVERY_ROLE = [*ROLES, "web"]  # web is there only where the configuration has a section of it: postrider(web=True)
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
@@ -68,13 +69,15 @@ def test_a_bad_configuration_is_named_with_its_line(postrider):
 
 @root_only
 def test_missing_users_are_named_with_the_command_that_makes_them(folder, certificate):
-    p = Postrider(folder, certificate, extra='user_prefix = "nosuch"', user=None)
-    p.user = None
-    status, said = start_failing(p)
-    assert status in (67, 78), said
-    assert "useradd" in said
-    for role in ROLES:
-        assert f"nosuch-{role}" in said
+    for web in (True, False):
+        p = Postrider(folder, certificate, extra='user_prefix = "nosuch"\n', user=None, web=web)
+        p.user = None
+        status, said = start_failing(p)
+        assert status in (67, 78), said
+        assert "useradd" in said
+        for role in ROLES:
+            assert f"nosuch-{role}" in said
+        assert ("nosuch-web" in said) == web
 
 
 def test_an_address_in_use_is_named(postrider):
@@ -162,19 +165,19 @@ def test_sigterm_lets_a_message_in_flight_finish(postrider, talk):
 
 # ---- crashes ----
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", EVERY_ROLE)
 def test_a_crashed_role_comes_back_and_mail_flows(postrider, talk, role):
-    p = postrider()
+    p = postrider(web=role == "web")
     p.mailbox("alice")
     first = p.pids()
-    assert set(first) == set(ROLES)
+    assert set(first) == {*ROLES, role}
     assert deliver(talk, p, tls=True).startswith("250")
     os.kill(first[role], signal.SIGKILL)
     gone = p.wait_event("role_exited", role_name=role, pid=first[role])[0]
     assert gone["signal"] in ("9", "KILL")
     p.wait_event("role_started", count=2, role_name=role)
     second = p.pids()
-    assert {r for r in ROLES if second.get(r) != first[r]} == {role}, "only the one that crashed is started anew"
+    assert {r for r in first if second.get(r) != first[r]} == {role}, "only the one that crashed is started anew"
 
     def flows():
         with contextlib.suppress(AssertionError, OSError):
@@ -454,7 +457,7 @@ def prove(p, talk):
     assert deliver(talk, p, to="alice@local.test", tls=True).startswith("250")
     p.wait_event("delivered")
     p.process.send_signal(signal.SIGUSR1)
-    wait_for(lambda: {e["role"] for e in p.events("sandbox_proof")} >= set(ROLES), 5, "every role's proof\n" + p.log()[-2000:])
+    wait_for(lambda: {e["role"] for e in p.events("sandbox_proof")} >= set(p.pids()), 5, "every role's proof\n" + p.log()[-2000:])
     return {e["role"]: e for e in p.events("sandbox_proof")}
 
 
@@ -464,9 +467,9 @@ LANDLOCK = ctypes.CDLL(None).syscall(444, None, 0, 1) >= 1
 
 
 def test_inside_the_sandbox_nothing_opens_executes_or_forks(postrider, talk):
-    p = postrider(env={"POSTRIDER_SELFTEST": "1"})
+    p = postrider(env={"POSTRIDER_SELFTEST": "1"}, web=True)
     proofs = prove(p, talk)
-    for role in ROLES:
+    for role in EVERY_ROLE:
         said = proofs[role]
         assert said["exec"] in REFUSED and said["fork"] in REFUSED, said
         assert said["open"] in REFUSED or not LANDLOCK, said
@@ -474,13 +477,13 @@ def test_inside_the_sandbox_nothing_opens_executes_or_forks(postrider, talk):
             assert said["socket"] == "allowed"
         else:
             assert said["socket"] in REFUSED, said
-    assert p.pids().keys() == set(ROLES) and not p.events("role_exited")
+    assert p.pids().keys() == set(EVERY_ROLE) and not p.events("role_exited")
     assert deliver(talk, p, tls=True).startswith("250"), "it serves on"
     assert {e["sandbox"] for e in p.events("role_started")} == {"on" if LANDLOCK else "partial"}
 
 
 def test_with_the_sandbox_off_the_same_attempts_succeed(postrider, talk):
-    p = postrider(extra="sandbox = off", env={"POSTRIDER_SELFTEST": "1"})
+    p = postrider(extra="sandbox = off\n", env={"POSTRIDER_SELFTEST": "1"}, web=True)
     for role, said in prove(p, talk).items():
         assert said["open"] == "allowed" and said["socket"] == "allowed" and said["fork"] == "allowed", said
         assert said["exec"] == "ENOENT", said  # it was looked for
@@ -528,7 +531,7 @@ def test_the_private_key_is_in_the_memory_of_keys_alone(postrider, talk, certifi
 def users():
     """Users of Postrider under a prefix of the test's own, and one who gets mail."""
     prefix, owner = "prtest", "prtest-owner"
-    names = [f"{prefix}-{r}" for r in ROLES] + [owner]
+    names = [f"{prefix}-{r}" for r in EVERY_ROLE] + [owner]
     for name in names:
         subprocess.run(["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", name], check=False, capture_output=True)
     yield prefix, owner
@@ -555,8 +558,9 @@ def as_root(folder, certificate, users):
 
 @root_only
 def test_as_root_each_role_is_a_user_of_its_own(as_root, users, talk):
-    p = as_root(env={"POSTRIDER_SELFTEST": "1"}).start()
+    p = as_root(env={"POSTRIDER_SELFTEST": "1"}, web=True).start()
     prefix, _ = users
+    assert set(p.pids()) == set(EVERY_ROLE)
     for role, pid in p.pids().items():
         status = pathlib.Path(f"/proc/{pid}/status").read_text()
         uid = pwd.getpwnam(f"{prefix}-{role}").pw_uid

@@ -676,14 +676,14 @@ def test_flush_delivers_what_waited(postrider, sink):
 
 
 def test_status_of_the_real_daemon(postrider):
-    p = postrider()
+    p = postrider(web=True)
     send(p, "a@sink.test")
     p.wait_event("discarded")
     text = p.ctl("status").stdout
-    for role in ("receive", "queue", "send", "resolve", "local", "keys", "policy"):
+    for role in ("receive", "queue", "send", "resolve", "local", "keys", "policy", "web"):
         assert f"\n{role} " in text
     status = json.loads(p.ctl("status", "--json").stdout)
-    assert {r["role"] for r in status["super"]["roles"]} >= {"receive", "queue", "send", "resolve", "local", "keys", "policy"}
+    assert {r["role"] for r in status["super"]["roles"]} >= {"receive", "queue", "send", "resolve", "local", "keys", "policy", "web"}
     assert status["counters"]["accepted"] == 1 and status["spool"]["commits"] >= 1
     # the outcome is logged before it is committed, so the message may still be counted
     wait_for(lambda: "postrider_queue_messages 0" in p.ctl("status", "--prometheus").stdout, 5, "an empty queue")
