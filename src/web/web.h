@@ -2,7 +2,7 @@
  *
  * A visit is one connection.  TLS is net/conn's, as everywhere, so that the private key stays in `keys`; what is inside goes
  * through a pair of sockets to libmicrohttpd, which parses HTTP and knows nothing of the network
- * (docs/decisions/010-https-without-a-key.md):
+ * (docs/decisions/012-https-without-a-key.md):
  *
  *   client == TLS == visit.outer | in  -> | visit.inner == pair == libmicrohttpd (http.c) -> pages.c
  *                                | <- out |
