@@ -64,7 +64,8 @@ const char *config_title(enum conf_tag tag)
 {
 	if (!conf_kinds[tag].titled)
 		return "";
-	return tag == CONF_TAG_CERTIFICATE ? "default" : tag == CONF_TAG_LISTENER ? "mx" : tag == CONF_TAG_WEB ? "policies" : tag == CONF_TAG_DKIM ? "s2026" : "example.org";
+	return tag == CONF_TAG_CERTIFICATE ? "default" : tag == CONF_TAG_LISTENER ? "mx" : tag == CONF_TAG_WEB ? "policies"
+	       : tag == CONF_TAG_DKIM ? "s2026" : "example.org";
 }
 
 const char *config_facts(const struct conf_row *row, char to[CONFIG_FACTS_SIZE])
