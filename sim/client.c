@@ -41,7 +41,7 @@ static struct client *clients;
 /* ---- mails ---- */
 
 static const enum site choices[] = { SITE_KEEP, SITE_SINK, SITE_PLAIN, SITE_MAY, SITE_OWED, SITE_CHECK, SITE_BADCERT, SITE_MX, SITE_LMTP, SITE_VIA,
-				     SITE_MAY, SITE_OWED, SITE_MX, SITE_VIA, SITE_PLAIN, SITE_KEEP };
+				     SITE_MAY, SITE_OWED, SITE_MX, SITE_VIA, SITE_PLAIN, SITE_KEEP, SITE_DANE, SITE_STS, SITE_ASTRAY };
 
 static void add_rcpt(struct mail *m)
 {

@@ -14,6 +14,7 @@ struct hop {
 	enum site site;
 	char address[64];
 	unsigned window, badness; /* badness: permille of bad luck at each step */
+	char identity[64];        /* what its certificate says */
 	bool strips, plain;       /* STARTTLS: taken out of EHLO's answer; never offered */
 	struct visit *visits;
 };
@@ -23,6 +24,7 @@ struct visit { /* one connection */
 	struct hop *hop;
 	struct talk talk;
 	struct node *from_node;
+	bool impostor;            /* it has another's certificate this time */
 	bool greeted, gone, stalled, waits, in_data, esmtp, chunking, dsn;
 	char from[64];
 	bool has_from;
@@ -228,6 +230,10 @@ static void starttls(struct visit *v)
 	} else {
 		talk_say(&v->talk, "220 2.0.0 go\r\n");
 	}
+	v->impostor = v->hop->site == SITE_BADCERT || v->hop->site == SITE_ASTRAY || bad(v, 2);
+	if (v->impostor)
+		world_fault(FAULT_IMPOSTOR);
+	v->talk.identity = world.broken == BREAK_TRUST ? "" : v->impostor ? "somebody else" : v->hop->identity;
 	if (bad(v, 2))
 		v->talk.fault = (enum talk_fault)rng_span(&world.peers, TALK_ALERT, TALK_FAULTS_END - 1);
 	talk_start_tls(&v->talk);
@@ -256,9 +262,10 @@ static void mail_from(struct visit *v, struct view line)
 {
 	struct view path = path_of(line);
 
-	if (still_owed(v, path) && (v->talk.tls != TALK_UP || v->hop->site == SITE_BADCERT))
-		law_broken("never in clear when TLS is owed", "%s: %.*s%s", sites[v->hop->site].domain, VIEW_ARGS(line),
-			   v->hop->site == SITE_BADCERT ? " (to a certificate that is none of its own)" : "");
+	if (still_owed(v, path) && v->talk.tls != TALK_UP)
+		law_broken("never in clear when TLS is owed", "%s: %.*s", sites[v->hop->site].domain, VIEW_ARGS(line));
+	if (still_owed(v, path) && sites[v->hop->site].verified && v->impostor)
+		law_broken("never to somebody else when a name is owed", "%s: %.*s", sites[v->hop->site].domain, VIEW_ARGS(line));
 	if (v->has_from) {
 		talk_say(&v->talk, "503 5.5.1 nested MAIL\r\n");
 		return;
@@ -519,6 +526,10 @@ struct hop *hop_new(enum site site, const char *address, unsigned window)
 	h->site = site;
 	h->window = window;
 	snprintf(h->address, sizeof h->address, "%s", address);
+	if (site == SITE_DANE || site == SITE_STS || site == SITE_ASTRAY)
+		snprintf(h->identity, sizeof h->identity, "h.%s", sites[site].domain);
+	else
+		snprintf(h->identity, sizeof h->identity, "%.*s", (int)strcspn(address, ":"), address);
 	h->plain = site == SITE_PLAIN || site == SITE_LMTP;
 	sock_serve(address, on_accepted, h);
 	return h;

@@ -11,10 +11,11 @@
 #define RCPTS_MAX 6
 
 enum site { /* where a recipient's domain goes; in the order of `sites` in plan.c */
-	SITE_KEEP = 1, SITE_SINK, SITE_PLAIN, SITE_MAY, SITE_OWED, SITE_CHECK, SITE_BADCERT, SITE_MX, SITE_LMTP, SITE_VIA, SITE_BACK,
+	SITE_KEEP = 1, SITE_SINK, SITE_PLAIN, SITE_MAY, SITE_OWED, SITE_CHECK, SITE_BADCERT, SITE_MX, SITE_LMTP, SITE_VIA, SITE_BACK, SITE_DANE, SITE_STS,
+	SITE_ASTRAY,
 	SITE_END
 };
-struct site_of { const char *domain; bool tls_owed; };
+struct site_of { const char *domain; bool tls_owed, verified; /* and only to whom the identity belongs */ };
 extern const struct site_of sites[SITE_END];
 
 struct report { int64_t at; char action[16]; };

@@ -38,8 +38,8 @@ struct parts {
 
 static struct parts ducts[NODES_MAX];
 
-static const enum role_kind kinds[NODE_ROLES] = { ROLE_KEYS, ROLE_RESOLVE, ROLE_LOCAL, ROLE_QUEUE, ROLE_SEND, ROLE_RECEIVE };
-static const struct role_ops *const ops[NODE_ROLES] = { &keys_role, &resolve_role, &local_role, &queue_role, &send_role, &receive_role };
+static const enum role_kind kinds[NODE_ROLES] = { ROLE_KEYS, ROLE_RESOLVE, ROLE_LOCAL, ROLE_QUEUE, ROLE_SEND, ROLE_RECEIVE, ROLE_POLICY };
+static const struct role_ops *const ops[NODE_ROLES] = { &keys_role, &resolve_role, &local_role, &queue_role, &send_role, &receive_role, &sim_policy_role };
 static const struct { enum role_kind from, to; } edges[] = {
 #define EDGE(f, t, why) { ROLE_##f, ROLE_##t },
 #include "wire/edges.def"
@@ -78,7 +78,7 @@ struct view __wrap_handoff_get(const struct handoff *h, const char *kind, const 
 	(void)h;
 	(void)title;
 	/* certificates are the null engine's; lists of users there are none */
-	return strcmp(kind, "chain") == 0 || strcmp(kind, "trust") == 0 ? VIEW("simulated") : view_of(NULL, 0);
+	return strcmp(kind, "chain") == 0 || strcmp(kind, "trust") == 0 || strcmp(kind, "trust_anchor") == 0 ? VIEW("simulated") : view_of(NULL, 0);
 }
 
 /* ---- the spool's completions (slow.c) ---- */
@@ -200,7 +200,7 @@ static bool belong_together(const struct part *a, const struct part *b)
 {
 	bool pair = a->role.kind == ROLE_SEND && b->role.kind == ROLE_RESOLVE;
 
-	if (!a->running || !b->running || a == b || (a->role.kind == ROLE_RECEIVE && b->role.kind == ROLE_KEYS))
+	if (!a->running || !b->running || a == b || b->role.kind == ROLE_KEYS)
 		return false; /* keys is called, not written to, in one process */
 	if ((a->draining && a->role.kind != ROLE_RECEIVE) || b->draining)
 		return false;
@@ -430,7 +430,7 @@ static void go_on_with_reload(struct node *n)
 
 void node_reload(struct node *n, const char *config)
 {
-	static const int renewed[] = { 1, 4, 5 }, kept[] = { 0, 2, 3 };
+	static const int renewed[] = { 1, 4, 5 }, kept[] = { 0, 2, 3, 6 };
 	struct error e = { 0 };
 	struct conf *fresh;
 	char path[64];

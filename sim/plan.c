@@ -16,9 +16,10 @@
 
 const struct site_of sites[SITE_END] = {
 	[SITE_KEEP] = { "keep.test", false },   [SITE_SINK] = { "sink.test", false }, [SITE_PLAIN] = { "plain.test", false },
-	[SITE_MAY] = { "may.test", false },     [SITE_OWED] = { "owed.test", true },  [SITE_CHECK] = { "check.test", true },
-	[SITE_BADCERT] = { "bad.test", true },  [SITE_MX] = { "mx.test", false },     [SITE_LMTP] = { "lmtp.test", false },
+	[SITE_MAY] = { "may.test", false },     [SITE_OWED] = { "owed.test", true },  [SITE_CHECK] = { "check.test", true, true },
+	[SITE_BADCERT] = { "bad.test", true, true },  [SITE_MX] = { "mx.test", false },     [SITE_LMTP] = { "lmtp.test", false },
 	[SITE_VIA] = { "via.test", false },     [SITE_BACK] = { "back.test", false },
+	[SITE_DANE] = { "dane.test", true, true }, [SITE_STS] = { "sts.test", true, true }, [SITE_ASTRAY] = { "astray.test", true, true },
 };
 
 struct profile {
@@ -49,7 +50,7 @@ static struct choice settings(struct buf *b, const char *name, const char *addre
 	unsigned deliveries = (unsigned)rng_span(r, 2, 30), idle = (unsigned)rng_span(r, 0, 10), messages = (unsigned)rng_span(r, 1, 10);
 	unsigned command = (unsigned)rng_span(r, 30, 300), data = (unsigned)rng_span(r, 60, 600), greeting = rng_chance(r, 200) ? 2 : 0;
 
-	buf_addf(b, "hostname = \"mx%s.test\"\nspool = \"/sim/%s/spool\"\ncontrol = \"/sim/%s/control\"\nresolver = {\"10.0.0.53\"}\ndane = false\n",
+	buf_addf(b, "hostname = \"mx%s.test\"\nspool = \"/sim/%s/spool\"\ncontrol = \"/sim/%s/control\"\nresolver = {\"10.0.0.53\"}\n",
 	          name, name, name);
 	buf_addf(b, "retry_min = \"%us\"\nretry_max = \"%um\"\nlifetime = \"%us\"\nbounce_lifetime = \"%us\"\ndelay_warning = \"%us\"\n", retry_min,
 		 retry_max, (unsigned)(lifetime / 1000), (unsigned)(bounce_lifetime / 1000), warning);
@@ -77,6 +78,7 @@ static void domains_of_a(struct buf *b, bool relaxed)
 		 "domain \"owed.test\" { deliver = \"smtp://10.0.1.3:25\" tls = %s }\ndomain \"check.test\" { deliver = \"smtp://10.0.1.4:25\" tls = verify }\n"
 		 "domain \"bad.test\" { deliver = \"smtp://10.0.1.5:25\" tls = verify }\ndomain \"mx.test\" { deliver = \"mx\" }\n"
 		 "domain \"lmtp.test\" { deliver = \"lmtp://10.0.1.8:24\" }\ndomain \"via.test\" { deliver = \"smtp://10.0.0.2:25\" tls = encrypt }\n"
+		 "domain \"dane.test\" { deliver = \"mx\" }\ndomain \"sts.test\" { deliver = \"mx\" }\ndomain \"astray.test\" { deliver = \"mx\" }\n"
 		 "domain \"back.test\" { deliver = \"smtp://10.0.1.10:25\" }\n", relaxed ? "none" : "encrypt");
 }
 
@@ -140,7 +142,20 @@ static void build_hops(void)
 	add_hop(SITE_LMTP, "10.0.1.8:24");
 	add_hop(SITE_VIA, "10.0.1.9:25");
 	add_hop(SITE_BACK, "10.0.1.10:25");
-	tls_distrust("10.0.1.5");
+	add_hop(SITE_DANE, "10.0.1.11:25");
+	add_hop(SITE_STS, "10.0.1.12:25");
+	add_hop(SITE_ASTRAY, "10.0.1.13:25"); /* its TLSA record is of a key that it does not have */
+	dns_sign("dane.test");
+	dns_sign("astray.test");
+	dns_mx("dane.test", 10, "h.dane.test");
+	dns_host("h.dane.test", "10.0.1.11");
+	dns_tlsa("h.dane.test", "h.dane.test");
+	dns_mx("sts.test", 10, "h.sts.test");
+	dns_host("h.sts.test", "10.0.1.12");
+	policy_enforce("sts.test", "h.sts.test\n");
+	dns_mx("astray.test", 10, "h.astray.test");
+	dns_host("h.astray.test", "10.0.1.13");
+	dns_tlsa("h.astray.test", "another key");
 	dns_mx("mx.test", 10, "h1.mx.test");
 	dns_mx("mx.test", 20, "h2.mx.test");
 	dns_host("h1.mx.test", "10.0.1.6");
@@ -196,7 +211,7 @@ static void start_again(void *arg)
 static void crash_something(void)
 {
 	static const enum role_kind kinds[] = { ROLE_QUEUE, ROLE_QUEUE, ROLE_QUEUE, ROLE_SEND, ROLE_SEND, ROLE_RECEIVE, ROLE_LOCAL, ROLE_RESOLVE,
-						ROLE_KEYS };
+						ROLE_KEYS, ROLE_POLICY };
 	struct node *n = some_node();
 	enum role_kind kind = kinds[rng_below(&world.plan, sizeof kinds / sizeof *kinds)];
 

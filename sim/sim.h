@@ -6,6 +6,7 @@
  *   disk.c    files behind env.disk that forget what was not synced; vfs.c the same for SQLite
  *   dns.c     libunbound's calls, answered (and lied to) from a table
  *   tls.c     the null engine in place of OpenSSL
+ *   policy.c  the role `policy`, played: MTA-STS from a table
  *   pipe.c    channels between roles, with delays and the deaths of either end
  *   node.c    one Postrider: all its roles, started, crashed, started anew, reloaded; slow.c its spool; operator.c its operator
  *   client.c  clients with a script; hop.c next hops with a script; smtp.c what both need
@@ -144,10 +145,14 @@ void vfs_register(void);
 void dns_host(const char *name, const char *address);
 void dns_mx(const char *domain, unsigned preference, const char *host);
 void dns_lie(unsigned permille);
+/* All of that domain is signed: who lies of it can only spoil answers. */
+void dns_sign(const char *domain);
+void dns_tlsa(const char *host, const char *identity); /* whose key its record 3 1 1 names */
 
-/* ---- tls.c ---- */
+/* ---- policy.c ---- */
 
-void tls_distrust(const char *name); /* its certificate does not stand up to `verify` */
+void policy_enforce(const char *domain, const char *mx); /* mx: patterns, a line each */
+extern const struct role_ops sim_policy_role;
 
 /* ---- pipe.c ---- */
 
@@ -159,7 +164,7 @@ void duct_die(struct duct *, unsigned side); /* that side died: what it wrote an
 /* ---- node.c ---- */
 
 enum node_state { NODE_DOWN = 1, NODE_UP };
-#define NODE_ROLES 6
+#define NODE_ROLES 7
 struct part; /* one running role */
 struct node {
 	unsigned number;

@@ -11,7 +11,7 @@ enum marker { MARK_HELLO = 0xF1, MARK_FINISH = 0xF2, MARK_DATA = 0xF3, MARK_CLOS
 
 void talk_init(struct talk *t, struct sock *s, bool server)
 {
-	*t = (struct talk){ .s = s, .tls = TALK_CLEAR, .fault = TALK_FINE, .server = server };
+	*t = (struct talk){ .s = s, .tls = TALK_CLEAR, .fault = TALK_FINE, .server = server, .identity = "" };
 	buf_init(&t->in, &alloc_libc, SIZE_MAX / 4);
 	t->cut = world.faults && rng_chance(&world.peers, 150);
 }
@@ -119,7 +119,7 @@ static void take_record(struct talk *t, unsigned char marker, struct view v)
 		end_badly(t);
 		if (t->broken)
 			return;
-		put_record(t, MARK_HELLO, "", 0);
+		put_record(t, MARK_HELLO, t->identity, strlen(t->identity));
 		t->tls = TALK_FINISH;
 	} else if (marker == MARK_HELLO && t->tls == TALK_HELLO) {
 		put_record(t, MARK_FINISH, "", 0);

@@ -24,6 +24,7 @@ struct talk {
 	struct sock *s;
 	enum talk_tls tls;
 	enum talk_fault fault;
+	const char *identity; /* of a server: what its certificate says; "": nothing, and it is believed */
 	bool server, broken; /* broken: what came was no record, or an alert */
 	bool cut;            /* write in pieces */
 	struct buf in;       /* as the peer meant it */

@@ -8,23 +8,13 @@
 
 #include <stdlib.h>
 
-#define NAMES_MAX 16
-
 static struct tls_context *by_fault[TLS_NULL_FAIL_DATA + 1];
-static const char *distrusted[NAMES_MAX];
-static unsigned distrusted_n;
 
 static struct tls_context *context(enum tls_null_fault f)
 {
 	if (!by_fault[f])
 		by_fault[f] = tls_null_new(f);
 	return by_fault[f];
-}
-
-void tls_distrust(const char *name)
-{
-	if (distrusted_n < NAMES_MAX)
-		distrusted[distrusted_n++] = name;
 }
 
 struct tls_context *__wrap_tls_server_new(const struct tls_server_options *o, struct error *e);
@@ -70,8 +60,5 @@ struct tls_session *__wrap_tls_session_new(struct tls_context *c, bool server, c
 		world_fault(FAULT_TLS);
 		say("tls %s fails by fault %d", server ? "server" : name, (int)fault);
 	}
-	for (unsigned i = 0; i < distrusted_n && world.broken != BREAK_TRUST; i++)
-		if (check && check->how != TLS_CHECK_NONE && strcmp(name, distrusted[i]) == 0)
-			fault = TLS_NULL_FAIL_FINISH; /* the certificate is looked at before our last flight */
 	return __real_tls_session_new(fault == TLS_NULL_FINE ? c : context(fault), server, check);
 }

@@ -269,7 +269,7 @@ static int make_sender(struct send_room *room, struct sender *s, unsigned index,
 	s->room = room;
 	s->index = index;
 	s->target_most = SEND_TARGETS_KEPT;
-	s->policy_known = !role->single; /* each real `run` has it; a test or the simulator may not */
+	s->policy_known = !role->no_policy;
 	if (loop_thread_init(&s->thread, role->env, index == 0 ? role->loop : NULL, on_post, s) == -1)
 		return error_set(e, ERROR_AGAIN, "no memory for a loop");
 	s->loop = s->thread.loop;

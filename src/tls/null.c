@@ -3,7 +3,7 @@
  * A record is a marker octet that no SMTP text begins with, a length of two octets (high first), and the octets in clear.
  *   client              server
  *   HELLO name   ->
- *                <-     HELLO
+ *                <-     HELLO identity
  *   FINISH       ->
  *   (up)                (up)       then DATA both ways, CLOSE as close_notify, ALERT before giving up
  * Anything else where a record should begin fails the session, as clear text in a TLS stream does.
@@ -25,9 +25,13 @@ struct null_context {
 struct null_session {
 	struct tls_session base;
 	enum tls_null_fault fault;
-	enum tls_check how; /* a peer that is checked is right, unless the fault says otherwise */
+	enum tls_check how; /* a peer that says nothing of itself is right, unless the fault says otherwise */
 	bool server, greeted, up, closed;
 	char name[256];
+	char names[TLS_NAMES_MAX][256];          /* acceptable */
+	unsigned char digests[TLS_TLSA_MAX][32]; /* of TLSA records 3 1 1 */
+	unsigned names_n, digests_n;
+	enum tls_fault refused;                  /* why the peer is not who it should be; 0: it is */
 	struct buf record;  /* the record being collected, header included */
 	size_t given;       /* octets of its payload that were handed out */
 	struct tls_facts facts;
@@ -100,10 +104,40 @@ static enum tls_status server_step(struct null_session *s, unsigned char marker,
 	return TLS_OK;
 }
 
-static enum tls_status client_step(struct null_session *s, unsigned char marker, struct buf *out)
+void tls_null_digest(struct view identity, unsigned char to[32])
+{
+	uint64_t h = view_hash(identity);
+
+	for (int i = 0; i < 32; i++) {
+		h = h * 6364136223846793005u + 1442695040888963407u;
+		to[i] = (unsigned char)(h >> 56);
+	}
+}
+
+/* Is it whom we want?  0, or what is wrong. */
+static enum tls_fault judge(const struct null_session *s, struct view identity)
+{
+	unsigned char digest[32];
+
+	if (s->how == TLS_CHECK_NONE || !identity.n)
+		return 0;
+	tls_null_digest(identity, digest);
+	for (unsigned i = 0; s->how == TLS_CHECK_CHAIN_AND_NAME && i < s->names_n; i++)
+		if (view_eq_nocase(identity, view_cstr(s->names[i])))
+			return 0;
+	for (unsigned i = 0; s->how == TLS_CHECK_DANE && i < s->digests_n; i++)
+		if (memcmp(s->digests[i], digest, sizeof digest) == 0)
+			return 0;
+	return s->how == TLS_CHECK_DANE ? TLS_FAULT_TLSA : TLS_FAULT_NAME;
+}
+
+static enum tls_status client_step(struct null_session *s, unsigned char marker, struct view identity, struct buf *out)
 {
 	if (marker != NULL_HELLO)
 		return fail(s, out, "the hello is wrong");
+	s->refused = judge(s, identity);
+	if (s->refused)
+		return fail(s, out, "the peer is somebody else");
 	if (s->fault == TLS_NULL_FAIL_FINISH)
 		return fail(s, out, "told to fail at the finish");
 	if (!put(out, NULL_FINISH, VIEW("")))
@@ -131,7 +165,7 @@ static enum tls_status null_handshake(struct tls_session *base, struct view *in,
 
 		if (marker == NULL_ALERT)
 			return fail(s, NULL, "the peer gave up");
-		st = s->server ? server_step(s, marker, view_slice(r, HEADER, r.n), out) : client_step(s, marker, out);
+		st = s->server ? server_step(s, marker, view_slice(r, HEADER, r.n), out) : client_step(s, marker, view_slice(r, HEADER, r.n), out);
 		buf_take(&s->record, r.n);
 		if (st != TLS_WANT) {
 			s->up = st == TLS_OK;
@@ -206,11 +240,12 @@ static const struct tls_facts *null_facts(struct tls_session *base)
 {
 	struct null_session *s = (struct null_session *)base;
 
-	bool checked = s->how == TLS_CHECK_CHAIN_AND_NAME || s->how == TLS_CHECK_DANE;
+	bool checked = !s->refused && (s->how == TLS_CHECK_CHAIN_AND_NAME || s->how == TLS_CHECK_DANE);
 
 	s->facts = (struct tls_facts){ .protocol = VIEW("NULL"), .cipher = VIEW("NULL"), .verified = checked,
 				       .verify = checked ? VIEW("verified") : VIEW("not checked"),
-				       .by = s->how == TLS_CHECK_DANE ? TLS_BY_DANE_EE : checked ? TLS_BY_CHAIN : TLS_BY_NOTHING, .fault = TLS_FAULT_NONE,
+				       .by = s->how == TLS_CHECK_DANE ? TLS_BY_DANE_EE : checked ? TLS_BY_CHAIN : TLS_BY_NOTHING, 
+				       .fault = s->refused ? s->refused : TLS_FAULT_NONE,
 				       .peer_name = VIEW(""), .sni = view_cstr(s->name) };
 	return &s->facts;
 }
@@ -221,6 +256,21 @@ static void null_free(struct tls_session *base)
 
 	buf_free(&s->record);
 	alloc_put(&alloc_libc, s);
+}
+
+static bool keep_check(struct null_session *s, const struct tls_peer_check *check)
+{
+	for (unsigned i = 0; i < check->names_n && i < TLS_NAMES_MAX; i++) {
+		if (strlen(check->names[i]) >= sizeof *s->names)
+			return false;
+		memcpy(s->names[s->names_n++], check->names[i], strlen(check->names[i]) + 1);
+	}
+	if (!check->names_n && check->name)
+		memcpy(s->names[s->names_n++], check->name, strlen(check->name) + 1); /* its length was looked at */
+	for (unsigned i = 0; i < check->records_n && s->digests_n < TLS_TLSA_MAX; i++)
+		if (check->records[i].usage == 3 && check->records[i].data.n == sizeof *s->digests)
+			memcpy(s->digests[s->digests_n++], check->records[i].data.p, sizeof *s->digests);
+	return true;
 }
 
 static struct tls_session *null_start(struct tls_context *base, bool server, const struct tls_peer_check *check)
@@ -236,6 +286,10 @@ static struct tls_session *null_start(struct tls_context *base, bool server, con
 		return NULL;
 	*s = (struct null_session){ .base.engine = base->engine, .fault = c->fault, .how = check ? check->how : TLS_CHECK_NONE, .server = server };
 	buf_init(&s->record, &alloc_libc, HEADER + RECORD_MAX);
+	if (check && !server && !keep_check(s, check)) {
+		alloc_put(&alloc_libc, s);
+		return NULL;
+	}
 	if (name && !server)
 		memcpy(s->name, name, strlen(name) + 1);
 	return &s->base;

@@ -109,6 +109,9 @@ enum tls_null_fault {
 };
 /* Works as server and as client context.  Records are marker, length, octets in clear: see null.c. */
 struct tls_context *tls_null_new(enum tls_null_fault);
+/* Who a server is: the payload of its hello, which a scripted one writes itself (ours says nothing, and is believed).  A client that
+ * checks wants one of its names there, or the one whose digest is in a TLSA record 3 1 1. */
+void tls_null_digest(struct view identity, unsigned char to[32]);
 
 /* ---- whom a client accepts ---- */
 

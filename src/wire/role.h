@@ -39,6 +39,7 @@ struct role {
 	struct loop *loop;             /* the role's main loop; receive and send make more, one a thread */
 	uint32_t generation;
 	bool single;                   /* all roles share this process and this loop; make no threads */
+	bool no_policy;                /* a test: there is no role `policy`, and nobody waits for it */
 	int extra_fd;                  /* queue: the listening control socket; else -1 */
 	void *state;                   /* the role's own */
 	/* services of the runner */

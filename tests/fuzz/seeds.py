@@ -168,6 +168,9 @@ def dns():
     put("dns", "a", b"\x00" + packet(1, answer(5, b"\x01c\xc0\x0c"), answer(1, b"\x7f\0\0\1", b"\x01c\xc0\x0c")))
     put("dns", "aaaa", b"\x02" + packet(28, answer(28, bytes(15) + b"\1")))
     put("dns", "none", b"\x01" + packet(15))
+    put("dns", "tlsa", b"\x03" + packet(52, answer(5, b"\x01c\xc0\x0c"), answer(52, b"\3\1\1" + bytes(32), b"\x01c\xc0\x0c"), answer(52, b""), answer(52, b"\3\1\1")))
+    put("dns", "txt", b"\x04" + packet(16, answer(16, b"\x0av=STSv1; i\x05d=1; "), answer(16, b"\0"), answer(16, b"\x09short")))
+    put("dns", "chain", b"\x05" + packet(5, answer(5, b"\x01c\xc0\x0c"), answer(5, b"\x01d\xc0\x0c", b"\x01c\xc0\x0c"), answer(5, b"\xc0\x0c", b"\x01d\xc0\x0c")))
 
 
 def sts():

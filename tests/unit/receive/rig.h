@@ -82,7 +82,7 @@ static struct rig *rig_new(const struct role_ops *ops, const char *conf, const s
 	r->log = memfd_create("log", MFD_CLOEXEC);
 	r->events = events_new(&r->env, role_name(ops->kind), r->log, EVENT_DEBUG, r->counters);
 	r->role = (struct role){ .kind = ops->kind, .ops = ops, .conf = r->conf, .files = r->files, .env = &r->env, .events = r->events,
-		.loop = r->loop, .generation = 1, .single = !rig_threads, .extra_fd = -1, .to_super = rig_to_super, .drained = rig_drained, .runner = r };
+		.loop = r->loop, .generation = 1, .single = !rig_threads, .no_policy = true, .extra_fd = -1, .to_super = rig_to_super, .drained = rig_drained, .runner = r };
 	if (ops->prepare(&r->role, &e) == -1 || ops->start(&r->role, &e) == -1)
 		fail_msg("%s", e.text);
 	return r;
