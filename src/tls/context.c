@@ -17,9 +17,6 @@
 
 #define STRICT_CIPHERS "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:ECDHE+AES:DHE+AES:RSA+AES:!aNULL:!eNULL:!PSK:!SRP:@SECLEVEL=2"
 #define LENIENT_CIPHERS "HIGH:!aNULL:!eNULL:!PSK:!SRP:!MD5:!RC4:@SECLEVEL=1"
-/* Hybrid key exchange where this OpenSSL has it (3.5), else the classic groups. */
-#define GROUPS_NEW "X25519MLKEM768:X25519:P-256:P-384:P-521"
-#define GROUPS_OLD "X25519:P-256:P-384:P-521"
 
 const char *ossl_words(char *to, size_t room)
 {
@@ -82,12 +79,7 @@ int ossl_common(SSL_CTX *s, const char *ciphers)
 	if (SSL_CTX_set_min_proto_version(s, TLS1_2_VERSION) != 1 || SSL_CTX_set_max_proto_version(s, 0) != 1 ||
 	    SSL_CTX_set_cipher_list(s, ciphers) != 1)
 		return -1;
-	if (SSL_CTX_set1_groups_list(s, GROUPS_NEW) != 1) {
-		ERR_clear_error();
-		if (SSL_CTX_set1_groups_list(s, GROUPS_OLD) != 1)
-			return -1;
-	}
-	return 0;
+	return ossl_groups_set(s, ossl_groups) ? 0 : -1;
 }
 
 /* ---- PEM ---- */

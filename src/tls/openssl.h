@@ -69,6 +69,9 @@ void ossl_check_watch(SSL_CTX *); /* session.c: remembers the peer's subject, al
 enum tls_fault ossl_check_fault(long verify_result);
 void ossl_resume_watch(SSL_CTX *); /* session.c: puts the sessions that can be resumed into the context's cache */
 BIO_METHOD *ossl_bio_method(void);
+/* groups.c: those of the names (NULL ends them) that this OpenSSL has, in this order.  False: none, or memory. */
+extern const char *const ossl_groups[];
+bool ossl_groups_set(SSL_CTX *, const char *const *names);
 /* The words of the oldest error in OpenSSL's queue, which is emptied. */
 const char *ossl_words(char *to, size_t room);
 /* cache.c: sessions of a client that can be resumed; `key` as ossl_cache_key makes it */

@@ -512,6 +512,14 @@ def test_the_command_sends_now(postrider, dns, dkim_keys):
     report = judged(list(mail.iter_parts())[1].get_payload(decode=True))
     assert report["policies"][0]["summary"] == {"total-successful-session-count": 7, "total-failure-session-count": 0}
     assert p.ctl("tlsrpt", "send", "--now").stdout == "nothing to report of days that are over (UTC)\n"
+    # a reload with one more certificate: the keys behind it have other numbers
+    p.write_config(p.CONFIG.replace('listener "mx"', 'certificate "another" {{ chain = "{chain}" key = "{key}" }}\nlistener "mx"', 1))
+    assert p.ctl("reload").returncode == 0
+    wait_for(lambda: len(p.events("ready")) >= 2 or p.events("reloaded"), 20, "the reload")
+    yesterday(p.dir / "spool-policy", "local.test", 3)
+    p.ctl("tlsrpt", "send", "--now")
+    octets = [m for m in box.wait(2) if m != octets][0]
+    assert verdicts(octets.replace(b"\n", b"\r\n"), records) == [True, True]
 
 
 def test_the_command_that_cannot(postrider):
