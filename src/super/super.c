@@ -517,6 +517,7 @@ static void clean_up(struct super *s)
 	if (s->stop_timer.loop)
 		loop_timer_stop(&s->stop_timer);
 	certificates_stop(s);
+	topology_stop(s);
 	loop_later_cancel(s->loop, &s->settle);
 	loop_free(s->loop);
 	events_free(s->events);

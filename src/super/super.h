@@ -94,6 +94,10 @@ struct bound {                     /* one listening socket */
 
 struct certificate;                /* certificates.c */
 
+/* A channel that could not be made: between these two processes.  As many as all roles have with each other, over many loops. */
+#define SUPER_OWED_MAX 256u
+struct owed { pid_t a, b; uint32_t index; };
+
 enum super_phase { SUPER_STARTING = 1, SUPER_SERVING, SUPER_STOPPING };
 
 struct super {
@@ -117,6 +121,9 @@ struct super {
 	struct loop_timer stop_timer;
 	struct certificate *certificates; /* one for each of conf */
 	struct loop_timer certificate_timer;
+	struct owed owed[SUPER_OWED_MAX];
+	unsigned owed_n;
+	struct loop_timer owed_timer;
 	struct loop_later settle;  /* after a child's death or start: what is next? */
 };
 
@@ -140,6 +147,7 @@ bool child_send(struct child *, uint32_t type, const struct buf *payload, int fd
 
 /* topology.c */
 void topology_connect(struct child *);   /* it runs now: channels to all its peers that run */
+void topology_stop(struct super *);      /* what is owed is owed no more */
 void topology_counters(struct child *);  /* tell `queue` of its counters (or queue of everybody's) */
 void topology_listeners(struct child *); /* hand the sockets to this `receive` or `web` */
 

@@ -2,10 +2,13 @@
  *
  * Rooms with several loops (receive, send) get one channel a loop to each peer.  A new generation of `receive` talks to
  * the same queue, local and keys; a new `send` to the same queue and to the `resolve` of its own generation.
+ *
+ * A channel that cannot be made (no descriptor, no memory) is owed: two roles that run without it would wait for each other
+ * for ever.  It is tried again until it is there, or one of the two has ended, whose successor is joined anew.
  */
 #include "super/super.h"
 
-#include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -17,35 +20,59 @@ static unsigned loops_of(const struct super *s, enum role_kind kind)
 	return ops->loops ? ops->loops(s->conf) : 1;
 }
 
-static void tell(struct child *to, struct child *peer, uint32_t index, int fd)
+static bool tell(struct child *to, struct child *peer, uint32_t index, int fd)
 {
 	struct wire_CHANNEL m = { .peer = (uint8_t)peer->kind, .index = index, .generation = peer->generation };
 	struct buf b;
+	bool ok;
 
 	buf_init(&b, &alloc_libc, 64);
-	if (!wire_put_CHANNEL(&b, &m) || !child_send(to, WIRE_CHANNEL, &b, fd))
-		EMIT(to->super->events, FAULT, F_STR("where", "super"), F_STR("reason", "a channel could not be handed over"));
+	ok = wire_put_CHANNEL(&b, &m) && child_send(to, WIRE_CHANNEL, &b, fd);
 	buf_free(&b);
+	return ok;
+}
+
+/* False: not now.  An end that was handed over alone is closed with the other, and its role waits for the next. */
+static bool join_one(struct child *a, struct child *b, uint32_t index)
+{
+	int pair[2];
+	bool ok;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == -1)
+		return false;
+	ok = tell(a, b, index, pair[0]) && tell(b, a, index, pair[1]);
+	close(pair[0]); /* channel_send_fd took duplicates */
+	close(pair[1]);
+	return ok;
+}
+
+static void on_owed(void *arg);
+
+static void owe(struct child *a, struct child *b, uint32_t index)
+{
+	struct super *s = a->super;
+
+	EMIT(s->events, FAULT, F_STR("where", "super"), F_STR("reason", "a channel between two roles could not be made; it is tried again"));
+	if (s->owed_n == SUPER_OWED_MAX) { /* its successor is joined anew */
+		kill(a->pid, SIGKILL);
+		return;
+	}
+	s->owed[s->owed_n++] = (struct owed){ .a = a->pid, .b = b->pid, .index = index };
+	if (!s->owed_timer.loop)
+		loop_timer_init(&s->owed_timer, s->loop, on_owed, s);
+	loop_timer_set(&s->owed_timer, loop_now(s->loop) + SUPER_WAITING_RETRY_MS);
 }
 
 static void join(struct child *a, struct child *b)
 {
 	struct super *s = a->super;
 	unsigned n = loops_of(s, a->kind), other = loops_of(s, b->kind);
-	int pair[2];
 
 	if (other > n)
 		n = other;
-	for (unsigned i = 0; i < n; i++) {
-		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == -1) {
-			EMIT(s->events, FAULT, F_STR("where", "super"), F_STR("reason", strerror(errno)));
-			return;
-		}
-		tell(a, b, i, pair[0]);
-		tell(b, a, i, pair[1]);
-		close(pair[0]); /* channel_send_fd took duplicates */
-		close(pair[1]);
-	}
+	for (unsigned i = 0; i < n; i++)
+		if (!join_one(a, b, i))
+			owe(a, b, i);
 }
 
 static bool runs(const struct child *c)
@@ -85,28 +112,62 @@ static bool edge_between(enum role_kind a, enum role_kind b)
 	return false;
 }
 
-static void connect_worker(struct child *worker)
+static bool join_worker(struct child *worker, struct child *local)
 {
-	struct child *local = child_current(worker->super, ROLE_LOCAL);
 	struct wire_WORKER m = { .uid = (uint32_t)worker->uid };
 	struct buf b;
 	int pair[2];
+	bool ok;
 
-	if (!local || !runs(local) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == -1)
-		return;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == -1)
+		return false;
 	buf_init(&b, &alloc_libc, 64);
-	if (wire_put_WORKER(&b, &m))
-		child_send(local, WIRE_WORKER, &b, pair[0]);
+	ok = wire_put_WORKER(&b, &m) && tell(worker, local, 0, pair[1]) && child_send(local, WIRE_WORKER, &b, pair[0]);
 	buf_free(&b);
-	tell(worker, local, 0, pair[1]);
 	close(pair[0]);
 	close(pair[1]);
+	return ok;
+}
+
+static struct child *of_pid(struct super *s, pid_t pid)
+{
+	for (struct child *c = s->children; c; c = c->next)
+		if (c->pid == pid)
+			return c;
+	return NULL;
+}
+
+static void on_owed(void *arg)
+{
+	struct super *s = arg;
+	unsigned n = s->owed_n, kept = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		const struct owed o = s->owed[i];
+		struct child *a = of_pid(s, o.a), *b = of_pid(s, o.b);
+
+		if (a && b && runs(a) && needs_others(b) && !(a->kind == ROLE_WORKER ? join_worker(a, b) : join_one(a, b, o.index)))
+			s->owed[kept++] = o;
+	}
+	s->owed_n = kept;
+	if (kept)
+		loop_timer_set(&s->owed_timer, loop_now(s->loop) + SUPER_WAITING_RETRY_MS);
+}
+
+void topology_stop(struct super *s)
+{
+	s->owed_n = 0;
+	if (s->owed_timer.loop)
+		loop_timer_stop(&s->owed_timer);
 }
 
 void topology_connect(struct child *c)
 {
 	if (c->kind == ROLE_WORKER) {
-		connect_worker(c);
+		struct child *local = child_current(c->super, ROLE_LOCAL);
+
+		if (local && runs(local) && !join_worker(c, local))
+			owe(c, local, 0);
 		return;
 	}
 	for (struct child *o = c->super->children; o; o = o->next)
