@@ -525,6 +525,30 @@ def test_the_private_key_is_in_the_memory_of_keys_alone(postrider, talk, certifi
     assert found == {"keys"}
 
 
+def test_the_dkim_keys_are_in_the_memory_of_keys_alone(postrider, tmp_path):
+    """After `policy` has had a report signed by them (test_tlsrpt.py shows that it verifies)."""
+    for name, how in (("rsa", ["RSA", "-pkeyopt", "rsa_keygen_bits:2048"]), ("ed", ["ED25519"])):
+        run("openssl", "genpkey", "-algorithm", *how, "-out", tmp_path / name)
+        (tmp_path / name).chmod(0o644)
+    tmp_path.chmod(0o755)
+    p = postrider(start=False, extra="tls_report { send = true }\n")
+    for name in ("rsa", "ed"):
+        shutil.copy(tmp_path / name, p.dir / name)
+    if p.user:
+        own(p.dir, p.user)
+    p.write_config(p.CONFIG + f'dkim "r" {{{{ domain = "sink.test" key = "{p.dir}/rsa" }}}}\ndkim "e" {{{{ domain = "sink.test" algorithm = ed25519 key = "{p.dir}/ed" }}}}\n')
+    p.start()
+    assert len(p.wait_event("key_ready", count=3)) == 3
+    primes = run("openssl", "pkey", "-in", tmp_path / "rsa", "-text", "-noout").stdout
+    prime = bytes.fromhex("".join(re.search(r"prime1:\n((?:\s+[0-9a-f:]+\n)+)", primes).group(1).split()).replace(":", "")).lstrip(b"\0")
+    seed = run("openssl", "pkey", "-in", tmp_path / "ed", "-text", "-noout").stdout
+    seed = bytes.fromhex("".join(re.search(r"priv:\n((?:\s+[0-9a-f:]+\n)+)", seed).group(1).split()).replace(":", ""))
+    pem = ["".join((tmp_path / n).read_text().splitlines()[1:2]).encode() for n in ("rsa", "ed")]
+    pids = {**p.pids(), "super": p.process.pid}
+    for needles in ([prime, prime[::-1], pem[0][10:50]], [seed, pem[1][10:50]]):
+        assert {role for role, pid in pids.items() if any(memory_has(pid, n) for n in needles)} == {"keys"}
+
+
 # ---- as root ----
 
 @pytest.fixture(scope="module")
