@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/integration"))
 import conftest  # noqa: E402  (the daemon and the sinks of the integration tests)
 
-ROLES = ("super", "receive", "queue", "send", "resolve", "local", "keys")
+ROLES = ("super", "receive", "queue", "send", "resolve", "local", "keys", "web")
 SECONDS = 30          # for anything to happen on a busy machine; nothing needs more than some seconds
 SMALL, LARGE = 3000, 1200 * 1024
 
