@@ -117,6 +117,8 @@ class CannotPrepare(Exception):
 
 
 class PostfixRoot:
+    packages = ("postfix",)
+
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         self.holder = self.running = None
@@ -124,7 +126,7 @@ class PostfixRoot:
 
     def prepare(self):
         if os.geteuid() != 0:
-            raise CannotPrepare("a root of its own for Postfix needs root")
+            raise CannotPrepare("a root of its own for a mail system needs root")
         for tool in ("unshare", "nsenter", "chroot", "apt-get", "mount"):
             if not shutil.which(tool):
                 raise CannotPrepare(f"no {tool}")
@@ -176,11 +178,11 @@ class PostfixRoot:
         return self.log.read_text(errors="replace")[-600:]
 
     def _install(self):
-        install = self.inside("apt-get", "-o", "Dpkg::Options::=--force-unsafe-io", "install", "-y", "-qq", "--no-install-recommends", "postfix")
+        install = self.inside("apt-get", "-o", "Dpkg::Options::=--force-unsafe-io", "install", "-y", "-qq", "--no-install-recommends", *self.packages)
         end = time.monotonic() + INSTALL_SECONDS
         if not self._run(install, INSTALL_SECONDS):
             if not self._run(self.inside("apt-get", "update", "-qq"), max(1, end - time.monotonic())) or not self._run(install, max(1, end - time.monotonic())):
-                raise CannotPrepare("apt-get install postfix: " + self.said())
+                raise CannotPrepare(f"apt-get install {' '.join(self.packages)}: " + self.said())
 
     def _make_overlay(self):
         self._furnish()
