@@ -14,7 +14,9 @@ static bool begin(struct probe *p, struct probe_link *l)
 {
 	bool tls = p->o->implicit || p->survey.starttls;
 
+	/* a submission server wants to know who we are; a password does not go in clear for this */
 	return (tls ? probe_open_tls(p, l, NULL) : probe_open(p, l)) && probe_ehlo(l) &&
+	       (!p->o->login.n || !tls || !probe_has_word(&l->reply, "AUTH", NULL) || probe_authenticate(l) == 235) &&
 	       probe_ask(l, "MAIL FROM:<%s>", p->o->sender) == 250 &&
 	       probe_ask(l, "RCPT TO:<%s>", p->o->recipient) / 10 == 25 && probe_ask(l, "DATA") == 354;
 }
@@ -35,6 +37,21 @@ static bool write_head(struct probe_link *l, const char *what)
 	return probe_write(l, view_cstr(head));
 }
 
+/* A reply came before we ended the message.  2xx: it was ended by the sequence.  A refusal may be one of a server that
+ * watches for such sequences and speaks at once; but when what follows the sequence is answered as a command, the
+ * message had ended. */
+static void judge_early(struct probe_link *l, const char *what)
+{
+	struct probe_reply first = l->reply;
+	bool command = first.code >= 400 && probe_listen(l) && probe_hear(l) != 0;
+
+	if (first.code < 400 || command)
+		probe_say(l->p, PROBE_FAIL, "%s ends the message: %d %.200s%s", what, first.code, first.text,
+			  command ? "; what follows is answered as a command" : "");
+	else
+		probe_say(l->p, PROBE_PASS, "the message is refused at once: %d %.200s", first.code, first.text);
+}
+
 static void end_variant(struct probe *p, const char *sequence, const char *what)
 {
 	struct probe_link l;
@@ -46,7 +63,7 @@ static void end_variant(struct probe *p, const char *sequence, const char *what)
 	} else if (!write_head(&l, what) || !probe_write(&l, view_cstr(text))) {
 		probe_untested(&l, "the message");
 	} else if (probe_listen(&l) && probe_hear(&l)) {
-		probe_say(p, PROBE_FAIL, "%s ends the message: %s", what, probe_stuck(&l));
+		judge_early(&l, what);
 	} else if (probe_ask(&l, ".")) {
 		probe_say(p, PROBE_PASS, "%s: %s", l.reply.code >= 500 ? "the message is refused" : "it is text",
 			  probe_stuck(&l));

@@ -15,7 +15,8 @@ static const uint16_t all_ciphers[] = { 0xc02b, 0xc02f, 0xc02c, 0xc030, 0xcca8, 
 static const uint16_t tls13_ciphers[] = { 0x1301, 0x1302, 0x1303 };
 static const uint16_t all_groups[] = { 29, 23, 24, 25, 30 };
 
-#define COUNT(a) (sizeof(a) / sizeof *(a))
+#define RENEGOTIATIONS 8 /* more than a limit against abuse allows, too few to be abuse */
+#define COUNT(a)       (sizeof(a) / sizeof *(a))
 
 /* One ClientHello on a connection of its own.  1: accepted, 0: refused, -1: it could not be asked (judged). */
 static int ask(struct probe *p, const struct probe_raw *raw, struct probe_raw_answer *a)
@@ -33,6 +34,18 @@ static int ask(struct probe *p, const struct probe_raw *raw, struct probe_raw_an
 	return result;
 }
 
+/* An old version is not only agreed to, but comes up: a server may find out behind its ServerHello that it has no
+ * signature for it. */
+static bool comes_up(struct probe *p, int version)
+{
+	const struct probe_hello h = { .least = version, .most = version };
+	struct probe_link l;
+	bool up = probe_open_to_220(p, &l) && probe_shake(&l, &h);
+
+	probe_close(&l);
+	return up;
+}
+
 static int ask_version(struct probe *p, uint16_t version)
 {
 	const bool new = version == 0x0304;
@@ -40,8 +53,11 @@ static int ask_version(struct probe *p, uint16_t version)
 				       (unsigned)(new ? COUNT(tls13_ciphers) : COUNT(all_ciphers)),
 				       (unsigned)COUNT(all_groups) };
 	struct probe_raw_answer a;
+	int got = ask(p, &raw, &a);
 
-	return ask(p, &raw, &a);
+	if (got == 1 && (version == TLS1_VERSION || version == TLS1_1_VERSION))
+		got = comes_up(p, version);
+	return got;
 }
 
 void probe_check_versions(struct probe *p)
@@ -170,28 +186,37 @@ void probe_check_groups(struct probe *p)
 
 /* ---- renegotiation ---- */
 
-/* The server's answer to a second ClientHello inside the session. */
-static void renegotiate(struct probe_link *l)
+/* One more handshake inside the session: did it come about? */
+static bool renegotiate_once(struct probe_link *l)
 {
-	struct probe *p = l->p;
-	int64_t until = probe_now() + probe_window(p);
+	int64_t until = probe_now() + probe_window(l->p);
 	bool done = false;
 
 	probe_event(l, "we ask for renegotiation");
-	if (SSL_renegotiate(l->ssl) != 1) {
-		probe_say(p, PROBE_UNTESTED, "the TLS library here does not renegotiate");
-		return;
-	}
+	if (l->end != PROBE_OPEN || SSL_renegotiate(l->ssl) != 1)
+		return false;
 	SSL_do_handshake(l->ssl);
 	probe_write(l, view_of("", 0));
 	while (!done && l->end == PROBE_OPEN && probe_fill(l, until) == 1) {
 		probe_write(l, view_of("", 0));
 		done = !SSL_renegotiate_pending(l->ssl) && SSL_is_init_finished(l->ssl);
 	}
-	if (done)
-		probe_say(p, PROBE_FAIL,
-			  "the server shakes hands again at the client's word, as often as it likes: its work, not the "
-			  "client's");
+	return done;
+}
+
+static void renegotiate(struct probe_link *l)
+{
+	struct probe *p = l->p;
+	unsigned n = 0;
+
+	while (n < RENEGOTIATIONS && renegotiate_once(l))
+		n++;
+	if (n == RENEGOTIATIONS)
+		probe_say(p, PROBE_FAIL, "the server shakes hands again at the client's word, %u times in a row", n);
+	else if (n)
+		probe_say(p, PROBE_NOTE,
+			  "the server shakes hands again at the client's word %u times, then no more: %s", n,
+			  probe_stuck(l));
 	else
 		probe_say(p, PROBE_PASS, "secure by RFC 5746, and refused when the client asks: %s",
 			  l->end == PROBE_OPEN ? "no answer" : l->why);

@@ -144,7 +144,9 @@ bool probe_starttls(struct probe_link *, const struct probe_hello *); /* STARTTL
 /* Open, EHLO, STARTTLS, handshake (implicit: handshake, greeting): inside TLS, where no EHLO was said yet. */
 bool probe_open_tls(struct probe *, struct probe_link *, const struct probe_hello *);
 bool probe_open_to_220(struct probe *,
-		       struct probe_link *); /* open, EHLO, STARTTLS answered 220 (implicit: just connected) */
+		       struct probe_link *);        /* open, EHLO, STARTTLS answered 220 (implicit: just connected) */
+int probe_authenticate(struct probe_link *);        /* AUTH PLAIN with the given credentials: the reply's code */
+bool probe_is_same_host(const struct probe_link *); /* our address is the server's */
 /* True when the reply is 5xx or 4xx. */
 static inline bool probe_refused(int code)
 {

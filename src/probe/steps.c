@@ -1,6 +1,8 @@
 /* steps.c - what many checks begin with: EHLO and its words, STARTTLS and the handshake. */
 #include "probe/inside.h"
 
+#include "smtp/base64.h"
+
 bool probe_ehlo(struct probe_link *l)
 {
 	return probe_ask(l, "EHLO %s", l->p->o->hello) == 250;
@@ -92,4 +94,35 @@ bool probe_open_tls(struct probe *p, struct probe_link *l, const struct probe_he
 void probe_untested(struct probe_link *l, const char *wanted)
 {
 	probe_say(l->p, PROBE_UNTESTED, "%s: %s", wanted, probe_stuck(l));
+}
+
+int probe_authenticate(struct probe_link *l)
+{
+	struct view login = l->p->o->login, user = view_slice(login, 0, view_find(login, ':'));
+	struct view password = view_slice(login, user.n + 1, login.n);
+	struct buf plain, line;
+	int code = 0;
+
+	buf_init(&plain, &alloc_libc, 4096);
+	buf_init(&line, &alloc_libc, 8192);
+	/* RFC 4616: NUL user NUL password */
+	if (buf_add(&plain, view_of("", 1)) && buf_add(&plain, user) && buf_add(&plain, view_of("", 1)) &&
+	    buf_add(&plain, password) && buf_add(&line, VIEW("AUTH PLAIN ")) &&
+	    buf_reserve(&line, SMTP_BASE64_ENCODED(buf_len(&plain)))) {
+		buf_commit(&line, smtp_base64_encode(buf_view(&plain), (char *)buf_tail(&line)));
+		code = probe_ask_secret(l, buf_view(&line), "AUTH PLAIN (the given credentials)");
+	}
+	buf_free(&plain);
+	buf_free(&line);
+	return code;
+}
+
+bool probe_is_same_host(const struct probe_link *l)
+{
+	struct sockaddr_storage here, there;
+	socklen_t n = sizeof here, m = sizeof there;
+
+	return l->fd != -1 && getsockname(l->fd, (struct sockaddr *)&here, &n) == 0 &&
+	       getpeername(l->fd, (struct sockaddr *)&there, &m) == 0 &&
+	       address_equal_host((const struct sockaddr *)&here, (const struct sockaddr *)&there);
 }

@@ -42,6 +42,8 @@ static SSL_CTX *make_context(struct probe_link *l, const struct probe_hello *h, 
 	if (!c)
 		return NULL;
 	SSL_CTX_set_security_level(c, 0);
+	SSL_CTX_set_cipher_list(
+		c, "DEFAULT:@SECLEVEL=0"); /* TLS 1.0 and 1.1 sign by MD5 and SHA-1, which higher levels do not take */
 	SSL_CTX_set_options(c, SSL_OP_IGNORE_UNEXPECTED_EOF);
 	SSL_CTX_set_verify(c, SSL_VERIFY_NONE, NULL);
 	SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);

@@ -16,7 +16,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
-from conftest import Postrider, free_port  # noqa: E402
+from conftest import Postrider, free_port, make_certificate  # noqa: E402, F401
 from mta import CannotPrepare, PostfixRoot  # noqa: E402
 
 START_SECONDS = 40
@@ -25,9 +25,9 @@ HARAKA = "Haraka@3.3.4"
 
 
 class Root(PostfixRoot):
-    def __init__(self, folder, *packages):
+    def __init__(self, folder, *packages, suite=None):
         super().__init__(folder)
-        self.packages = packages
+        self.packages, self.suite = packages, suite
 
     def said_inside(self, *args):
         """What a command in the root prints."""
@@ -52,7 +52,7 @@ class Root(PostfixRoot):
 class Daemon:
     """A process with a pid namespace of its own: the end of its first process is the end of them all."""
 
-    def __init__(self, command, port, log, root=None):
+    def __init__(self, command, port, log, root=None, address="127.0.0.1"):
         self.log = pathlib.Path(log)
         if root:
             begin = 'umount -l "$1/proc"; mount -t proc proc "$1/proc" && r="$1" && shift && exec chroot "$r" "$@"'
@@ -61,7 +61,7 @@ class Daemon:
             self.process = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child=KILL", *command], stdin=subprocess.DEVNULL, stdout=out,
                                             stderr=out, start_new_session=True)
         end = time.monotonic() + START_SECONDS
-        while not answers(port):
+        while not answers(port, address):
             if self.process.poll() is not None or time.monotonic() > end:
                 self.close()
                 raise CannotPrepare(f"{command[-3:]}: does not answer on port {port}: {self.log.read_text(errors='replace')[-800:]}")
@@ -76,16 +76,16 @@ class Daemon:
         self.process.wait(10)
 
 
-def answers(port):
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as s:
+def answers(port, address):
+    with contextlib.suppress(OSError), socket.create_connection((address, port), 1) as s:
         s.settimeout(8)
         return s.recv(3) == b"220"
     return False
 
 
 @contextlib.contextmanager
-def root_of(folder, *packages):
-    root = Root(folder, *packages)
+def root_of(folder, *packages, suite=None):
+    root = Root(folder, *packages, suite=suite)
     try:
         root.prepare()
         yield root
@@ -168,11 +168,13 @@ match from any for domain "field.test" action "act"
 
 @contextlib.contextmanager
 def opensmtpd(folder, certificate):
-    with root_of(folder, "opensmtpd") as root:
+    """Of Debian 13: the one of 12 shakes no hands with that release's OpenSSL."""
+    with root_of(folder, "opensmtpd", suite="trixie") as root:
         port = free_port()
         pair(root, certificate)
+        root.write("/etc/ssl/certs/ca-certificates.crt", pathlib.Path(certificate.chain).read_text())   # it does not start without a file there
         root.write("/etc/smtpd.conf", OPENSMTPD.format(port=port))
-        d = Daemon(["/usr/sbin/smtpd", "-F"], port, folder / "opensmtpd.log", root)
+        d = Daemon(["/usr/sbin/smtpd", "-d"], port, folder / "opensmtpd.log", root)
         try:
             yield port, root.version()
         finally:
@@ -188,6 +190,9 @@ define(`ALIAS_FILE', `')dnl
 define(`confSERVICE_SWITCH_FILE', `/etc/field/service.switch')dnl
 define(`confTO_IDENT', `0s')dnl
 define(`confDOMAIN_NAME', `field.test')dnl
+define(`confQUEUE_LA', `1000')dnl
+define(`confREFUSE_LA', `1000')dnl
+define(`confDELAY_LA', `1000')dnl
 define(`confDONT_PROBE_INTERFACES', `True')dnl
 define(`confSERVER_CERT', `/etc/field/cert.pem')dnl
 define(`confSERVER_KEY', `/etc/field/key.pem')dnl
@@ -284,7 +289,7 @@ userdb {{
 }}
 service submission-login {{
   inet_listener submission {{
-    address = 127.0.0.1
+    address = 127.0.0.2
     port = {port}
   }}
 }}
@@ -293,12 +298,12 @@ service submission-login {{
 
 @contextlib.contextmanager
 def dovecot(folder, certificate):
-    """A submission proxy: behind it stands aiosmtpd, which takes what it is given."""
+    """A submission proxy: behind it stands aiosmtpd, which takes what it is given.  At an address that is not ours, for it trusts its own."""
     with aiosmtpd(folder / "behind", certificate) as (relay, _), root_of(folder, "dovecot-submissiond") as root:
         port = free_port()
         pair(root, certificate)
         root.write("/etc/dovecot/dovecot.conf", DOVECOT.format(port=port, relay=relay))
-        d = Daemon(["/usr/sbin/dovecot", "-F"], port, folder / "dovecot.log", root)
+        d = Daemon(["/usr/sbin/dovecot", "-F"], port, folder / "dovecot.log", root, ADDRESS["Dovecot submission"])
         try:
             yield port, root.version()
         finally:
@@ -332,6 +337,7 @@ def haraka(folder, certificate):
     (site / "queue").mkdir(exist_ok=True)
     shutil.copy(certificate.chain, site / "config/tls_cert.pem")
     shutil.copy(certificate.key, site / "config/tls_key.pem")
+    shutil.copy(folder / "node_modules/Haraka/config/connection.ini", site / "config")   # it dies of a greeting without its own defaults
     subprocess.run(["openssl", "dhparam", "-dsaparam", "-out", site / "config/dhparams.pem", "2048"], capture_output=True, timeout=120, check=True)
     d = Daemon(["node", str(folder / "node_modules/Haraka/bin/haraka"), "-c", str(site)], port, folder / "haraka.log")
     try:
@@ -341,10 +347,15 @@ def haraka(folder, certificate):
 
 
 def pair(root, certificate):
+    """The certificate; and names without a DNS, which some ask for their own before they serve."""
+    root.write("/etc/hosts", f"127.0.0.1 localhost field.test {socket.gethostname()}\n")
+    root.write("/etc/resolv.conf", "")
+    root.write("/etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files\nservices: files\nprotocols: files\n")
     root.write("/etc/field/cert.pem", pathlib.Path(certificate.chain).read_text())
     root.write("/etc/field/key.pem", pathlib.Path(certificate.key).read_text(), 0o640)
 
 
 SERVERS = {"Postrider": postrider, "Postfix": postfix, "Exim": exim, "OpenSMTPD": opensmtpd, "Sendmail": sendmail, "Haraka": haraka,
            "aiosmtpd": aiosmtpd, "Dovecot submission": dovecot}
-RSA = ("OpenSMTPD",)   # its key process cannot use an EC key in this version
+ADDRESS = {"Dovecot submission": "127.0.0.2"}
+LOGIN = {"Dovecot submission": "user:secret"}

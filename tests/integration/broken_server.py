@@ -3,7 +3,8 @@
 Use: s = BrokenServer(certificate, "name of a fault"); s.port; s.close()
 Real sockets and real TLS (by memory, so that octets can be kept, dropped or skipped at the border as bad servers do it).  Without a
 fault it is sound: it refuses STARTTLS out of place and forgets everything at the handshake.  FAULTS says which check each fault is for;
-"silent", "turns_away" and "endless" are for the probe's patience.
+"silent", "turns_away" and "endless" are for the probe's patience, "refuses_at_once",
+"ends_and_refuses" and "wants_auth" for its judgement.
 """
 import base64
 import contextlib
@@ -23,7 +24,7 @@ FAULTS = {
     607: "ticket_kills", 608: "ticket_kills", 609: "renegotiates", 610: "small_hello", 611: "whole_hello", 612: "wants_sni",
     701: "end_lf_lf", 702: "end_lf_crlf", 703: "end_crlf_lf", 704: "end_cr_cr", 705: "end_crlf_cr", 706: "bare_unanswered",
 }
-ENDS = {"end_lf_lf": b"\n.\n", "end_lf_crlf": b"\n.\r\n", "end_crlf_lf": b"\r\n.\n", "end_cr_cr": b"\r.\r", "end_crlf_cr": b"\r\n.\r"}
+ENDS = {"end_lf_lf": b"\n.\n", "end_lf_crlf": b"\n.\r\n", "end_crlf_lf": b"\r\n.\n", "end_cr_cr": b"\r.\r", "end_crlf_cr": b"\r\n.\r", "ends_and_refuses": b"\n.\n"}
 ALLOW_CLIENT_RENEGOTIATION = 1 << 8   # OpenSSL's SSL_OP_..., which the ssl module does not name
 LOGIN = base64.b64encode(b"\0user\0secret").decode()
 
@@ -215,6 +216,8 @@ class Session:
     def do_mail(self, _):
         if not self.hello:
             self.reply("503 5.5.1 EHLO first")
+        elif self.fault == "wants_auth" and not self.user:
+            self.reply("530 5.7.0 Authentication required")
         elif self.transaction:
             self.reply("503 5.5.1 Nested")
         else:
@@ -235,6 +238,9 @@ class Session:
             found = [self.buffer.find(e) + len(e) for e in {end, b"\r\n.\r\n"} if e in self.buffer]
             if found:
                 break
+            if self.fault == "refuses_at_once" and b"\n.\n" in self.buffer:
+                self.reply("550 5.5.2 Bare LF")
+                raise Closed
             self.receive()
         body, self.buffer = self.buffer[:min(found)], self.buffer[min(found):]
         self.transaction = self.recipients = 0
@@ -242,6 +248,9 @@ class Session:
         if self.fault == "bare_unanswered" and bare:
             time.sleep(3)
             raise Closed
+        if self.fault == "ends_and_refuses":
+            self.reply("550 5.7.1 Spam")
+            return
         self.reply("554 5.6.0 Bare line end" if bare and self.fault not in ENDS else "250 2.0.0 Taken")
 
     def do_auth(self, rest):

@@ -118,6 +118,7 @@ class CannotPrepare(Exception):
 
 class PostfixRoot:
     packages = ("postfix",)
+    suite = None   # another Debian than this machine's: never an overlay over it
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
@@ -132,7 +133,7 @@ class PostfixRoot:
                 raise CannotPrepare(f"no {tool}")
         self.folder.mkdir(parents=True, exist_ok=True)
         why = []
-        for way in ("overlay", "debootstrap"):
+        for way in ("debootstrap",) if self.suite else ("overlay", "debootstrap"):
             try:
                 self._hold(way)
                 getattr(self, "_make_" + way)()
@@ -192,11 +193,13 @@ class PostfixRoot:
         if not shutil.which("debootstrap"):
             raise CannotPrepare("no debootstrap")
         text = "".join(f.read_text(errors="replace") for f in [*pathlib.Path("/etc/apt/sources.list.d").glob("*"), pathlib.Path("/etc/apt/sources.list")] if f.is_file())
-        uri = re.search(r"^URIs:\s*(\S+)|^deb\s+(?:\[[^]]*\]\s+)?(\S+)", text, re.M)
+        uris = [a or b for a, b in re.findall(r"^URIs:\s*(\S+)|^deb\s+(?:\[[^]]*\]\s+)?(\S+)", text, re.M)]
+        uri = next((u for u in uris if u.rstrip("/").endswith("/debian")), uris[0] if uris else None)   # others list what Debian has not
         suite = re.search(r"^VERSION_CODENAME=(\w+)", pathlib.Path("/etc/os-release").read_text(), re.M)
+        suite = self.suite or (suite and suite.group(1))
         if not uri or not suite:
             raise CannotPrepare("which Debian mirror this machine uses is not known")
-        if not self._run(self._enter("debootstrap", "--variant=minbase", suite.group(1), self.root, uri.group(1) or uri.group(2)), DEBOOTSTRAP_SECONDS):
+        if not self._run(self._enter("debootstrap", "--variant=minbase", suite, self.root, uri), DEBOOTSTRAP_SECONDS):
             raise CannotPrepare(self.said())
         self._furnish()
         self._install()

@@ -2,6 +2,7 @@
 
 The sound ones: Postrider itself, and the control server without a fault, so that a check cannot pass by being blind to it.
 """
+import html
 import json
 import os
 import pathlib
@@ -87,8 +88,10 @@ def test_every_check_has_a_broken_control():
 @pytest.mark.parametrize("number", sorted(FAULTS))
 def test_broken_control(number, broken, certificates, login):
     fault = FAULTS[number]
-    servers = [broken(None if number == 608 else fault)]
-    args = [f"127.0.0.1:{servers[0].port}", "--name", "broken.test", "--tls-ca", certificates[None].ca]
+    # 208: an address that is not ours, for a server may trust its own
+    address = "127.0.0.2" if number == 208 else "127.0.0.1"
+    servers = [broken(None if number == 608 else fault, address=address)]
+    args = [f"{address}:{servers[0].port}", "--name", "broken.test", "--tls-ca", certificates[None].ca]
     if number == 608:
         broken(fault, address="127.0.0.2", port=servers[0].port, like=servers[0])
         args += ["--address", "127.0.0.1", "--address", "127.0.0.2"]
@@ -114,6 +117,28 @@ def test_sound_control(broken, certificates, login):
     odd = {n: v for n, v in verdicts(r).items() if v != "pass"}
     assert odd == {}, [(f["number"], f["text"]) for f in r["findings"] if f["verdict"] != "pass"]
     assert r["verdicts"]["fail"] == 0
+
+
+def test_a_server_may_trust_its_own_address(broken):
+    s = broken("auth_in_clear")
+    assert verdicts(report(f"127.0.0.1:{s.port}", check="208", status=(0,))) == {208: "note"}
+
+
+@pytest.mark.parametrize("fault, verdict", [("refuses_at_once", "pass"), ("ends_and_refuses", "fail")])
+def test_a_refusal_before_the_end(broken, fault, verdict):
+    """A server that watches for smuggling may speak in mid-message; one that ended the message there may refuse it for what it holds."""
+    s = broken(fault)
+    r = report(f"127.0.0.1:{s.port}", "--recipient", "me@broken.test", "--intrusive", check="701")
+    assert verdicts(r) == {701: verdict}, r["findings"][0]["text"]
+
+
+def test_submission_with_credentials(broken, login):
+    """A server that takes mail from those alone who say who they are."""
+    s = broken("wants_auth", auth=True)
+    args = (f"127.0.0.1:{s.port}", "--recipient", "me@broken.test", "--intrusive")
+    assert verdicts(report(*args, check="701")) == {701: "not-tested"}
+    assert verdicts(report(*args, "--auth-file", login, check="701")) == {701: "pass"}
+    assert not any(line.startswith("AUTH") and not tls for tls, line in s.commands)
 
 
 def test_postrider_itself_is_all_pass(postrider, certificates):
@@ -319,3 +344,41 @@ def test_implicit_tls(postrider, certificates):
     given = verdicts(r)
     assert given[102] == given[301] == given[401] == "not-tested" and given[101] == given[201] == given[202] == given[501] == given[601] == "pass", given
     assert "fail" not in given.values() and "note" not in given.values()
+
+
+# ---- the page, in a real browser ----
+
+MEASURE = """<!doctype html><body style="margin:0"><iframe id=f style="border:0;width:%dpx;height:900px" srcdoc="%s"></iframe><pre id=said></pre><script>
+f.onload = () => { const d = f.contentDocument, all = [...d.querySelectorAll('details')];
+ const folded = all.filter(x => !x.open).length; all.forEach(x => x.open = true);
+ const wide = [...d.querySelectorAll('body *')].filter(x => x.getBoundingClientRect().right > %d + 1).map(x => x.className || x.tagName);
+ const name = d.querySelector('.name').getBoundingClientRect(), num = d.querySelector('.num').getBoundingClientRect();
+ said.textContent = JSON.stringify({width: d.documentElement.scrollWidth, wide, checks: all.length, folded, scripts: d.scripts.length,
+  below: name.top > num.bottom - 4, background: getComputedStyle(d.body).backgroundColor, loads: performance.getEntriesByType('resource').length}); };
+</script>"""
+
+
+def chromium(*args):
+    return run("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--virtual-time-budget=5000",
+               *args, timeout=120)
+
+
+def measured(page, width, folder, *args):
+    wrapper = folder / f"measure-{width}.html"
+    wrapper.write_text(MEASURE % (width, page.read_text().replace("&", "&amp;").replace('"', "&quot;"), width))
+    out = chromium("--dump-dom", f"--user-data-dir={folder / 'profile'}", f"--window-size={width + 20},1000", *args, f"file://{wrapper}").stdout
+    return json.loads(html.unescape(re.search(r'<pre id="said">(.*?)</pre>', out, re.S).group(1)))
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_html_in_a_browser(broken, tmp_path, width):
+    """No script, nothing loaded, nothing wider than the window with all dialogs open; a phone gets cells below each other."""
+    s = broken("no_helo_in_tls")
+    page = tmp_path / "report.html"
+    page.write_text(probe("--html", f"127.0.0.1:{s.port}", "--name", "broken.test").stdout)
+    m = measured(page, width, tmp_path)
+    assert m["width"] == width and m["wide"] == [], m
+    assert m["checks"] == len(numbers()) and m["folded"] == m["checks"] - page.read_text().count(" open>"), m
+    assert m["scripts"] == 0 and m["loads"] == 0 and m["below"] == (width == 390), m
+    dark = measured(page, width, tmp_path, "--blink-settings=preferredColorScheme=0")
+    assert m["background"] != dark["background"], (m, dark)
