@@ -15,7 +15,7 @@ PACKAGES := build-essential clang meson ninja-build pkg-config git \
 # what the tests and the demonstration talk to, and look with
 TEST_PACKAGES := python3 python3-pytest python3-pytest-xdist python3-pytest-timeout swaks curl openssl unbound nsd ldnsutils strace procps iproute2 graphviz mandoc \
   afl++ python3-dkim libnet-ssleay-perl libio-socket-ssl-perl ca-certificates debootstrap patch \
-  python3-aiosmtpd python3-jsonschema fuse3 libfuse3-dev e2fsprogs xfsprogs btrfs-progs valgrind linux-perf gnuplot-nox dovecot-core dovecot-lmtpd
+  python3-aiosmtpd python3-jsonschema chromium fuse3 libfuse3-dev e2fsprogs xfsprogs btrfs-progs valgrind linux-perf gnuplot-nox dovecot-core dovecot-lmtpd
 
 all: $(BUILD)/build.ninja ## build program, library and unit tests into build/
 	ninja -C $(BUILD) -j $(JOBS)
@@ -106,6 +106,10 @@ SOAK_SECONDS ?= 600
 soak: deps all ## mail through Postfix, two Postriders and Dovecot, with kills, reloads, certificates and full disks (as root; SOAK_SECONDS=600)
 	$(PYTHON) tests/soak/run --build $(BUILD) --seconds $(SOAK_SECONDS)
 
+FIELD ?=
+field: deps all ## probe Postfix, Exim, OpenSMTPD, Sendmail, Haraka and others on loopback: docs/field.md (as root; some 15 minutes; FIELD=options)
+	$(PYTHON) tests/field/run --build $(BUILD) $(FIELD)
+
 attacks: deps all ## attacks on resources: slow, endless and too many peers, compromised roles (minutes)
 	$(PYTHON) tests/attacks/run --build $(BUILD)
 
@@ -126,4 +130,4 @@ install: all ## as meson install (DESTDIR, prefix by `meson configure`)
 clean: ## remove the build folders
 	rm -rf $(BUILD) $(SAN) $(FUZZ) $(COV) $(AFLFUZZ)
 
-.PHONY: all help deps demo demo-tls sim test test-unit test-integration test-corpora fuzz soak attacks crash metamorphic coverage controls bench bench-where bench-scale bench-smoke run docs install clean
+.PHONY: all help deps demo demo-tls sim test test-unit test-integration test-corpora fuzz soak attacks crash metamorphic coverage controls field bench bench-where bench-scale bench-smoke run docs install clean

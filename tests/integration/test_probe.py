@@ -5,17 +5,17 @@ The sound ones: Postrider itself, and the control server without a fault, so tha
 import html
 import json
 import os
-import pathlib
 import pty
 import re
 import select
+import socket
 import subprocess
 import time
 
 import jsonschema
 import pytest
 from broken_server import FAULTS, LOGIN, BrokenServer
-from conftest import BINARY, ROOT, Certificate, free_port, make_certificate, run
+from conftest import BINARY, ROOT, Certificate, free_port, make_certificate, run, wait_for
 
 QUICK = ("--pause", "0", "--window", "150", "--timeout", "3", "--helo", "probe.example.org")
 SCHEMA = json.loads((ROOT / "docs/probe.schema.json").read_text())
@@ -149,6 +149,39 @@ def test_postrider_itself_is_all_pass(postrider, certificates):
     odd = {n: v for n, v in verdicts(r).items() if v != "pass"}
     # no AUTH here, one address: what cannot be asked is not claimed
     assert odd == {209: "not-tested", 210: "not-tested", 608: "not-tested"}, odd
+
+
+# ---- and says of a real one what is known of it (Postfix: test_mta.py; others: make field) ----
+
+AIOSMTPD = """
+import asyncio, ssl, sys
+from aiosmtpd.smtp import SMTP
+class Taker:
+    async def handle_DATA(self, server, session, envelope):
+        return "250 OK"
+context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+context.load_cert_chain(sys.argv[2], sys.argv[3])
+async def main():
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: SMTP(Taker(), hostname="broken.test", tls_context=context, loop=loop), "127.0.0.1", int(sys.argv[1]))
+    await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+def test_probe_of_aiosmtpd(certificates, tmp_path):
+    port, c = free_port(), certificates[None]
+    p = subprocess.Popen(["/usr/bin/python3", "-c", AIOSMTPD, str(port), c.chain, c.key], stdin=subprocess.DEVNULL, stderr=open(tmp_path / "log", "w"))
+    try:
+        wait_for(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 20, "aiosmtpd")
+        r = report(f"127.0.0.1:{port}", "--name", "broken.test", "--tls-ca", c.ca, "--recipient", "me@broken.test", "--intrusive", status=(1,))
+    finally:
+        p.kill()
+        p.wait(10)
+    odd = {n: v for n, v in verdicts(r).items() if v != "pass"}
+    # it takes STARTTLS anywhere, also inside TLS, where the session dies of it; no PIPELINING; a bare LF ends a line of a command
+    assert odd == {105: "note", 106: "note", 107: "note", 202: "fail", 209: "not-tested", 210: "not-tested", 501: "not-tested", 502: "note",
+                   608: "not-tested", 706: "note"}, odd
 
 
 # ---- manners ----
