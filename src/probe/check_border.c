@@ -168,15 +168,17 @@ void probe_check_pipelining_order(struct probe *p)
 
 /* ---- line ends ---- */
 
-/* Replies to NOOP, this octet, NOOP CRLF. */
-static unsigned replies(struct probe *p, const char *line, struct probe_link *l)
+/* How many NOOPs a line was taken for: its replies of 250.  -1: it got no reply at all. */
+static int noops(struct probe *p, const char *line, struct probe_link *l)
 {
-	unsigned n = 0;
 	bool up = p->o->implicit ? probe_open_tls(p, l, NULL) : probe_open(p, l);
+	int n = -1;
 
-	if (up && probe_ehlo(l) && probe_write(l, view_cstr(line)) && probe_hear(l))
-		for (n = 1; n < 4 && probe_listen(l) && probe_hear_for(l, probe_window(p)); n++)
-			;
+	if (up && probe_ehlo(l) && probe_write(l, view_cstr(line)) && probe_hear(l)) {
+		n = l->reply.code == 250;
+		for (unsigned i = 0; i < 3 && probe_listen(l) && probe_hear_for(l, probe_window(p)); i++)
+			n += l->reply.code == 250;
+	}
 	probe_leave(l);
 	return n;
 }
@@ -184,17 +186,17 @@ static unsigned replies(struct probe *p, const char *line, struct probe_link *l)
 void probe_check_line_ends(struct probe *p)
 {
 	struct probe_link l;
-	unsigned cr = replies(p, "NOOP\rNOOP\r\n", &l), lf;
+	int cr = noops(p, "NOOP\rNOOP\r\n", &l), lf;
 
-	if (!cr && !(l.reply.code || l.end == PROBE_CLOSED)) {
+	if (cr == -1 && l.end != PROBE_CLOSED) {
 		probe_untested(&l, "NOOP CR NOOP");
 		return;
 	}
-	lf = replies(p, "NOOP\nNOOP\r\n", &l);
+	lf = noops(p, "NOOP\nNOOP\r\n", &l);
 	if (cr > 1)
-		probe_say(p, PROBE_FAIL, "a bare CR ends a command: NOOP CR NOOP CR LF is answered %u times", cr);
+		probe_say(p, PROBE_FAIL, "a bare CR ends a command: NOOP CR NOOP CR LF is answered as %d NOOPs", cr);
 	else if (lf > 1)
-		probe_say(p, PROBE_NOTE, "a bare LF ends a command: NOOP LF NOOP CR LF is answered %u times", lf);
+		probe_say(p, PROBE_NOTE, "a bare LF ends a command: NOOP LF NOOP CR LF is answered as %d NOOPs", lf);
 	else
 		probe_say(p, PROBE_PASS, "neither does");
 }

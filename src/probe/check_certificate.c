@@ -57,7 +57,7 @@ static const char *weakness(X509 *x)
 
 void probe_check_certificate_chain(struct probe *p)
 {
-	int n;
+	int n, odd = 0;
 
 	if (!look(p))
 		return;
@@ -69,13 +69,14 @@ void probe_check_certificate_chain(struct probe *p)
 			probe_say(p, PROBE_FAIL, "certificate %d has %s", i, weak);
 			return;
 		}
-		if (i > 0 &&
-		    X509_check_issued(sk_X509_value(p->chain, i), sk_X509_value(p->chain, i - 1)) != X509_V_OK) {
-			probe_say(p, PROBE_FAIL, "certificate %d of the chain did not issue the one before it", i);
-			return;
-		}
+		if (i > 0 && !odd &&
+		    X509_check_issued(sk_X509_value(p->chain, i), sk_X509_value(p->chain, i - 1)) != X509_V_OK)
+			odd = i;
 	}
-	if (p->chain_verdict == X509_V_OK)
+	if (odd)
+		probe_say(p, PROBE_NOTE,
+			  "certificate %d did not issue the one before it: not every client finds its way", odd);
+	else if (p->chain_verdict == X509_V_OK)
 		probe_say(p, PROBE_PASS, "%d certificate%s, to a trusted root", n, n > 1 ? "s" : "");
 	else
 		probe_say(p, PROBE_NOTE,
@@ -130,6 +131,7 @@ void probe_check_certificate_name(struct probe *p)
 void probe_check_certificate_dates(struct probe *p)
 {
 	int days = 0, seconds = 0;
+	char when[32];
 	struct tm end = { 0 };
 	X509 *leaf;
 
@@ -141,7 +143,9 @@ void probe_check_certificate_dates(struct probe *p)
 	leaf = sk_X509_value(p->chain, 0);
 	ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(leaf));
 	ASN1_TIME_to_tm(X509_get0_notAfter(leaf), &end);
-	probe_report_fact(p->report, "certificate_expires_s", "%lld", (long long)timegm(&end));
+	p->report->certificate_end_s = timegm(&end);
+	probe_report_fact(p->report, "certificate_expires", "%s",
+			  probe_time_words(p->report->certificate_end_s * 1000, when));
 	if (X509_cmp_current_time(X509_get0_notBefore(leaf)) > 0)
 		probe_say(p, PROBE_FAIL, "it is not valid yet");
 	else if (days < 0 || seconds < 0)

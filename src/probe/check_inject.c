@@ -103,8 +103,8 @@ static void attempt(struct probe *p, const char *injected, enum cut cut, struct 
 	} else if (!write_cut(&l, injected, cut) || probe_hear(&l) != 220) {
 		words(&l, t, l.reply.code ? OUT_REFUSED : OUT_CLOSED);
 	} else if (probe_listen(&l)) {
-		probe_hear_for(&l, probe_window(p));
-		words(&l, t, OUT_CLEAR);
+		/* an alert, when the octets reached a handshake that had begun, is no reply */
+		words(&l, t, probe_hear_for(&l, probe_window(p)) ? OUT_CLEAR : OUT_CLOSED);
 	} else if (!probe_shake(&l, NULL)) {
 		words(&l, t, OUT_CLOSED);
 	} else {

@@ -9,6 +9,8 @@
 #include "base/env.h"
 #include "mail/date.h"
 
+#define BEHIND "Behind.\r\n" /* no command anywhere */
+
 /* Up to 354, inside TLS where there is TLS. */
 static bool begin(struct probe *p, struct probe_link *l)
 {
@@ -40,11 +42,13 @@ static bool write_head(struct probe_link *l, const char *what)
 /* A reply came before we ended the message.  2xx: it was ended by the sequence.  A refusal may be one of a server that
  * watches for such sequences and speaks at once; but when what follows the sequence is answered as a command, the
  * message had ended. */
-static void judge_early(struct probe_link *l, const char *what)
+static void judge_early(struct probe_link *l, const char *what, bool behind)
 {
 	struct probe_reply first = l->reply;
-	bool command = first.code >= 400 && probe_listen(l) && probe_hear(l) != 0;
+	bool command = false;
 
+	if (first.code >= 400)
+		command = (behind || probe_write(l, VIEW(BEHIND))) && probe_listen(l) && probe_hear(l) != 0;
 	if (first.code < 400 || command)
 		probe_say(l->p, PROBE_FAIL, "%s ends the message: %d %.200s%s", what, first.code, first.text,
 			  command ? "; what follows is answered as a command" : "");
@@ -52,25 +56,34 @@ static void judge_early(struct probe_link *l, const char *what)
 		probe_say(l->p, PROBE_PASS, "the message is refused at once: %d %.200s", first.code, first.text);
 }
 
+/* First the sequence, and silence: a server that takes it for the end answers, also one that would not serve commands
+ * which come before that answer.  Then more text: one may have waited for the octet behind a CR. */
 static void end_variant(struct probe *p, const char *sequence, const char *what)
 {
 	struct probe_link l;
 	char text[100];
+	bool behind = false, early;
 
-	snprintf(text, sizeof text, "Before.%sBehind.\r\n", sequence);
-	if (!begin(p, &l)) {
+	snprintf(text, sizeof text, "Before.%s", sequence);
+	if (!begin(p, &l) || !write_head(&l, what) || !probe_write(&l, view_cstr(text))) {
 		probe_untested(&l, "no DATA");
-	} else if (!write_head(&l, what) || !probe_write(&l, view_cstr(text))) {
-		probe_untested(&l, "the message");
-	} else if (probe_listen(&l) && probe_hear(&l)) {
-		judge_early(&l, what);
-	} else if (probe_ask(&l, ".")) {
+		probe_leave(&l);
+		return;
+	}
+	early = probe_listen(&l) && probe_hear(&l);
+	if (!early && l.end == PROBE_OPEN) {
+		behind = true;
+		early = probe_write(&l, VIEW(BEHIND)) && probe_listen(&l) && probe_hear(&l);
+	}
+	if (early)
+		judge_early(&l, what, behind);
+	else if (probe_ask(&l, "."))
 		probe_say(p, PROBE_PASS, "%s: %s", l.reply.code >= 500 ? "the message is refused" : "it is text",
 			  probe_stuck(&l));
-	} else {
-		probe_say(p, l.end == PROBE_OPEN ? PROBE_FAIL : PROBE_PASS, "%s",
-			  l.end == PROBE_OPEN ? "the message's end is not seen any more" : l.why);
-	}
+	else if (l.end == PROBE_OPEN)
+		probe_say(p, PROBE_FAIL, "the message's end is not seen any more");
+	else
+		probe_say(p, PROBE_PASS, "%s", l.why);
 	probe_leave(&l);
 }
 

@@ -46,7 +46,9 @@ static int resume(struct probe *p, int version, const char *name)
 		if (session(p, &l, &h, NULL, NULL, 0)) {
 			result = SSL_session_reused(l.ssl);
 		} else {
-			probe_say(p, PROBE_FAIL, "a session of %s that offers a ticket does not come about: %s", name,
+			/* before the handshake nothing was offered yet */
+			probe_say(p, l.ssl ? PROBE_FAIL : PROBE_UNTESTED,
+				  "a session of %s that offers a ticket does not come about: %s", name,
 				  probe_stuck(&l));
 			result = -1;
 		}
@@ -103,8 +105,8 @@ void probe_check_farm(struct probe *p)
 
 		address_text((const struct sockaddr *)&p->addresses[p->address].sa, where);
 		if (!ok) {
-			probe_say(p, PROBE_FAIL, "at %s no session comes about%s: %s", where,
-				  ticket ? " with the ticket of the first address" : "", probe_stuck(&l));
+			probe_say(p, l.ssl ? PROBE_FAIL : PROBE_NOTE, "at %s no session comes about%s: %s", where,
+				  l.ssl && ticket ? " with the ticket of the first address" : "", probe_stuck(&l));
 			probe_leave(&l);
 			break;
 		}

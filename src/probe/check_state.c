@@ -92,6 +92,19 @@ void probe_check_mail_without_ehlo(struct probe *p)
 	probe_leave(&l);
 }
 
+/* HELO was refused: because it is HELO, or because of our name? */
+static void judge_helo(struct probe_link *l)
+{
+	struct probe_reply helo = l->reply;
+
+	if (helo.code && !probe_ehlo(l))
+		probe_say(l->p, PROBE_UNTESTED, "our name is not taken: %d %.200s", helo.code, helo.text);
+	else if (helo.code)
+		probe_say(l->p, PROBE_FAIL, "HELO is answered %d %.200s; EHLO is taken", helo.code, helo.text);
+	else
+		probe_say(l->p, PROBE_FAIL, "HELO is not answered: %s", probe_stuck(l));
+}
+
 void probe_check_helo_after_tls(struct probe *p)
 {
 	struct probe_link l;
@@ -99,7 +112,7 @@ void probe_check_helo_after_tls(struct probe *p)
 	if (!probe_open_tls(p, &l, NULL))
 		probe_untested(&l, "no TLS");
 	else if (probe_ask(&l, "HELO %s", p->o->hello) != 250)
-		probe_say(p, PROBE_FAIL, "HELO is answered %s", probe_stuck(&l));
+		judge_helo(&l);
 	else if (l.reply.lines > 1)
 		probe_say(p, PROBE_FAIL, "HELO is answered with %u lines, as only EHLO may be", l.reply.lines);
 	else if (probe_ask(&l, "NOOP") != 250)

@@ -23,6 +23,20 @@ static const char *bad_word(const char *words)
 	return NULL;
 }
 
+static void tell_words(struct probe *p, const char *words, unsigned n)
+{
+	char list[2200];
+	size_t at = 0;
+
+	for (const char *w = words; *w && at + 3 < sizeof list; w++)
+		if (*w != '\n')
+			list[at++] = *w;
+		else if (w[1])
+			at += (size_t)snprintf(list + at, sizeof list - at, ", ");
+	list[at] = 0;
+	probe_say(p, PROBE_PASS, n ? "%u extensions: %s" : "no extensions", n, list);
+}
+
 void probe_check_greeting(struct probe *p)
 {
 	struct probe_link l;
@@ -41,7 +55,7 @@ void probe_check_greeting(struct probe *p)
 		if (bad)
 			probe_say(p, PROBE_FAIL, "EHLO offers what is no keyword: %.*s", (int)strcspn(bad, "\n"), bad);
 		else
-			probe_say(p, PROBE_PASS, "%u extensions: %s", l.reply.lines - 1, words);
+			tell_words(p, words, l.reply.lines - 1);
 	}
 	probe_leave(&l);
 }

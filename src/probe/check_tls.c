@@ -112,7 +112,7 @@ void probe_check_ciphers(struct probe *p)
 		enum probe_verdict verdict;
 	} sets[] = {
 		{ broken_ciphers, COUNT(broken_ciphers), "NULL, export, RC4 or DES", PROBE_FAIL },
-		{ triple_des, COUNT(triple_des), "3DES", PROBE_FAIL },
+		{ triple_des, COUNT(triple_des), "3DES", PROBE_NOTE },
 		{ anonymous, COUNT(anonymous), "anonymous", PROBE_NOTE },
 		{ static_rsa, COUNT(static_rsa), "without forward secrecy", PROBE_NOTE },
 	};
@@ -245,23 +245,37 @@ void probe_check_renegotiation(struct probe *p)
 
 /* ---- odd ClientHellos ---- */
 
+/* Whether an ordinary session works: else the oddness of another is not what broke it. */
+static bool is_well(struct probe *p)
+{
+	struct probe_link l;
+	bool ok = probe_open_tls(p, &l, NULL) && probe_ehlo(&l);
+
+	probe_leave(&l);
+	return ok;
+}
+
 /* Whether a session of this kind works; judged when not.  leaf: NULL, or where to put a reference to the certificate.
  */
 static bool works(struct probe *p, const struct probe_hello *h, const char *what, X509 **leaf)
 {
 	struct probe_link l;
-	bool ok = false;
+	bool ok = probe_open_tls(p, &l, h) && probe_ehlo(&l);
 
-	if (!probe_open_to_220(p, &l))
-		probe_untested(&l, "no 220 to STARTTLS");
-	else if (!probe_shake(&l, h) || (p->o->implicit && probe_hear(&l) != 220) || !probe_ehlo(&l))
-		probe_say(p, PROBE_FAIL, "%s: %s", what, probe_stuck(&l));
-	else
-		ok = true;
 	if (ok && leaf)
 		*leaf = SSL_get1_peer_certificate(l.ssl);
-	probe_leave(&l);
-	return ok;
+	if (ok || !l.ssl) {
+		if (!ok)
+			probe_untested(&l, "no handshake");
+		probe_leave(&l);
+		return ok;
+	}
+	probe_close(&l);
+	if (is_well(p))
+		probe_say(p, PROBE_FAIL, "%s: %s", what, probe_stuck(&l));
+	else
+		probe_say(p, PROBE_UNTESTED, "an ordinary handshake fails as well: %s", probe_stuck(&l));
+	return false;
 }
 
 void probe_check_large_hello(struct probe *p)

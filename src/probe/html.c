@@ -26,9 +26,11 @@ static const char style[] =
 	"dt { color: var(--soft) }\n"
 	"dd { margin: 0; overflow-wrap: anywhere }\n"
 	"details { border: 1px solid var(--line); background: var(--card); border-radius: .5rem; margin: .4rem 0 }\n"
-	"summary { display: grid; grid-template-columns: 2.6rem 5.2rem 1fr; gap: .1rem .6rem; padding: .55rem .8rem; cursor: pointer;\n"
+	"summary { display: grid; grid-template-columns: 2.6rem 5.2rem 1fr 1rem; gap: .1rem .6rem; padding: .55rem .8rem; cursor: pointer;\n"
 	"  list-style: none; align-items: baseline }\n"
 	"summary::-webkit-details-marker { display: none }\n"
+	"summary::after { content: '\\25b8'; grid-column: 4; grid-row: 1; color: var(--soft) }\n"
+	"details[open] > summary::after { content: '\\25be' }\n"
 	"summary:focus-visible { outline: 2px solid var(--tls); outline-offset: 2px; border-radius: .5rem }\n"
 	".num { color: var(--soft); font-variant-numeric: tabular-nums }\n"
 	".seen { grid-column: 3; color: var(--soft); font-size: .93rem; overflow-wrap: anywhere }\n"
@@ -46,7 +48,8 @@ static const char style[] =
 	".g { font-weight: 600 }\n"
 	"table { border-collapse: collapse; width: 100% }\n"
 	"td, th { text-align: left; padding: .25rem .5rem; border-bottom: 1px solid var(--line) }\n"
-	"@media (max-width: 36rem) { summary { grid-template-columns: 2.6rem 1fr } .name, .seen { grid-column: 1 / -1 }\n"
+	"@media (max-width: 36rem) { summary { grid-template-columns: 2.6rem 1fr 1rem } .name, .seen { grid-column: 1 / -1 }\n"
+	"  summary::after { grid-column: 3 }\n"
 	"  dl { grid-template-columns: 1fr } dt { margin-top: .4rem } }\n"
 	"@media print { details { break-inside: avoid } }\n";
 /* clang-format on */

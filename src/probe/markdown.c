@@ -98,13 +98,6 @@ static void series(const struct probe_report *r, const char *name, FILE *to)
 bool probe_print_prometheus(const struct probe_report *r, FILE *to)
 {
 	static const char *const values[] = { "", "0", "1", "2", "-1" };
-	static const struct {
-		const char *fact, *name, *help;
-	} numbers[] = {
-		{ "certificate_expires_s", "certificate_expires_seconds",
-		  "When the certificate shown ends, since the epoch." },
-	};
-
 	fputs("# HELP postrider_probe_check What a check gave: 0 pass, 1 note, 2 fail, -1 not tested.\n# TYPE "
 	      "postrider_probe_check gauge\n",
 	      to);
@@ -120,13 +113,14 @@ bool probe_print_prometheus(const struct probe_report *r, FILE *to)
 		series(r, "verdicts", to);
 		fprintf(to, ",verdict=\"%s\"} %u\n", probe_verdict_word(v), probe_report_count(r, v));
 	}
-	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-		if (probe_report_get(r, numbers[i].fact)) {
-			fprintf(to, "# HELP postrider_probe_%s %s\n# TYPE postrider_probe_%s gauge\n", numbers[i].name,
-				numbers[i].help, numbers[i].name);
-			series(r, numbers[i].name, to);
-			fprintf(to, "} %s\n", probe_report_get(r, numbers[i].fact));
-		}
+	if (r->certificate_end_s) {
+		fputs("# HELP postrider_probe_certificate_expires_seconds When the certificate shown ends, since the "
+		      "epoch.\n"
+		      "# TYPE postrider_probe_certificate_expires_seconds gauge\n",
+		      to);
+		series(r, "certificate_expires_seconds", to);
+		fprintf(to, "} %lld\n", (long long)r->certificate_end_s);
+	}
 	fputs("# HELP postrider_probe_began_seconds When the probe began, since the epoch.\n# TYPE "
 	      "postrider_probe_began_seconds gauge\n",
 	      to);

@@ -17,10 +17,11 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define PROBE_SCHEMA   1           /* of --json: docs/probe.schema.json */
-#define PROBE_TEXT_MAX (32u << 20) /* octets of text of one report: a server that talks without end is cut, not kept \
-				    */
-#define PROBE_LINES_MAX 400u       /* of evidence of one finding; what is above is counted */
+#define PROBE_SCHEMA 1 /* of --json: docs/probe.schema.json */
+#define PROBE_TEXT_MAX                                                                                         \
+	(32u << 20)          /* octets of text of one report: a server that talks without end is cut, not kept \
+			      */
+#define PROBE_LINES_MAX 400u /* of evidence of one finding; what is above is counted */
 #define PROBE_LINE_MAX  500u /* columns of one line of evidence: 512 octets of RFC 5321 4.5.3.1.5, less its ends */
 
 enum probe_verdict { PROBE_PASS = 1, PROBE_NOTE, PROBE_FAIL, PROBE_UNTESTED };
@@ -64,6 +65,7 @@ struct probe_report {
 	const char *kind, *target; /* "server", "mx.example.org:25" */
 	int64_t began_ms;          /* since the epoch */
 	uint32_t took_ms, connections;
+	int64_t certificate_end_s; /* of the one shown, since the epoch; 0: unknown */
 	struct probe_finding *findings;
 	unsigned finding_count, finding_room;
 	struct probe_fact *facts;

@@ -164,15 +164,18 @@ static bool flush(struct probe_link *l, const struct probe_hello *h, bool *first
 	return ok;
 }
 
+/* what: NULL, for OpenSSL's own words; may be l->why. */
 static bool failed(struct probe_link *l, const char *what)
 {
 	unsigned long e = ERR_peek_last_error();
 	const char *reason = e ? ERR_reason_error_string(e) : NULL;
+	char words[sizeof l->why];
 
-	snprintf(l->why, sizeof l->why, "the handshake failed: %s",
-		 reason && !*what ? reason
-		 : *what          ? what
-				  : "the server does not speak TLS");
+	snprintf(words, sizeof words, "the handshake failed: %s",
+		 what     ? what
+		 : reason ? reason
+			  : "the server does not speak TLS");
+	snprintf(l->why, sizeof l->why, "%s", words);
 	probe_event(l, "%s", l->why);
 	if (l->end == PROBE_OPEN)
 		l->end = PROBE_TLS_BROKE;
@@ -219,7 +222,7 @@ bool probe_shake(struct probe_link *l, const struct probe_hello *hello)
 		if (n == 1)
 			break;
 		if (SSL_get_error(l->ssl, n) != SSL_ERROR_WANT_READ)
-			return failed(l, "");
+			return failed(l, NULL);
 		got = probe_fill(l, until);
 		if (got != 1)
 			return failed(l, got == 0 ? "nothing came in time" : l->why);

@@ -17,9 +17,13 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
 from conftest import Postrider, free_port, make_certificate  # noqa: E402, F401
+import mta  # noqa: E402
 from mta import CannotPrepare, PostfixRoot  # noqa: E402
 
-START_SECONDS = 40
+mta.DEBOOTSTRAP_SECONDS = 900   # nobody waits for this
+mta.INSTALL_SECONDS = 600
+
+START_SECONDS = 90
 NPM_SECONDS = 240
 HARAKA = "Haraka@3.3.4"
 

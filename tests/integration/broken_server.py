@@ -4,7 +4,7 @@ Use: s = BrokenServer(certificate, "name of a fault"); s.port; s.close()
 Real sockets and real TLS (by memory, so that octets can be kept, dropped or skipped at the border as bad servers do it).  Without a
 fault it is sound: it refuses STARTTLS out of place and forgets everything at the handshake.  FAULTS says which check each fault is for;
 "silent", "turns_away" and "endless" are for the probe's patience, "refuses_at_once",
-"ends_and_refuses" and "wants_auth" for its judgement.
+"ends_and_refuses", "wants_auth", "alert", "no_name", "no_tls_works" and "cr_refused" for its judgement.
 """
 import base64
 import contextlib
@@ -168,6 +168,9 @@ class Session:
             line = self.line()
             self.server.commands.append((bool(self.tls), line))
             word, _, rest = line.partition(" ")
+            if self.fault == "cr_refused" and "\r" in line:
+                self.reply("250 2.0.0 Ok\r\n421 4.7.0 Too many errors")
+                raise Closed
             handler = getattr(self, "do_" + word.lower(), None)
             if handler is None:
                 self.reply("500 5.5.2 What is that?")
@@ -175,6 +178,9 @@ class Session:
                 handler(rest)
 
     def do_ehlo(self, name):
+        if self.tls and self.fault == "no_name":
+            self.reply("550 5.7.1 Not this name")
+            return
         self.name, self.hello, self.transaction, self.recipients = name, "EHLO", 0, 0
         while self.fault == "endless" and self.server.connections > 1:
             self.reply("\r\n".join(["250-" + "x" * 400] * 100))
@@ -190,6 +196,9 @@ class Session:
         self.reply("250-broken.test\r\n" + "\r\n".join("250-" + w for w in words) + "\r\n250 HELP")
 
     def do_helo(self, name):
+        if self.fault == "no_name":
+            self.reply("550 5.7.1 Not this name")
+            return
         if self.tls and self.fault == "no_helo_in_tls":
             self.reply("502 5.5.1 Only EHLO here")
             return
@@ -323,10 +332,16 @@ class Session:
         first = self.early or self.sock.recv(65536)
         if self.fault == "skips_clear":
             first = first[first.find(b"\x16\x03"):] if b"\x16\x03" in first else first
+        if self.fault == "no_tls_works":
+            self.close()
         if not first or (self.fault == "serves_clear" and first[0] != 0x16):
             self.buffer, self.hello = first, "EHLO"
             return not first and self.close()
         if self.fault == "small_hello" and len(first) > 2000 or self.fault == "whole_hello" and len(first) < 5 + int.from_bytes(first[3:5], "big"):
+            self.close()
+        if self.fault == "alert" and first[0] != 0x16:
+            self.sock.sendall(b"\x15\x03\x03\x00\x02\x02\x0a")   # unexpected_message, as one whose handshake has begun
+            time.sleep(0.5)
             self.close()
         while True:
             self.incoming.write(first)
