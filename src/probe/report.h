@@ -2,10 +2,12 @@
  *
  * A report is made by a kind of probe ("server", "domain", "client"): probe_report_init, then for each check
  * probe_report_add, evidence by probe_report_line while the check runs, a verdict by probe_report_judge; facts (name
- * and value) for what is known but not judged.  Then any number of probe_print_*. Ownership  the report owns all its
- * text; what it is given is copied, but for id, title, reference, group and sends, which are rows of a table and
- * borrowed. Failure    a report whose memory ran out says so (broken) and is not printed as if it were whole; printing
- * returns false when the stream or memory failed.
+ * and value) for what is known but not judged.  Then any number of probe_print_*.
+ *
+ * Ownership  the report owns all its text; what it is given is copied, but for struct probe_check and what it points to,
+ *            which are rows of a table and borrowed.
+ * Failure    a report whose memory ran out says so (broken) and is not printed as if it were whole; printing returns
+ *            false when the stream or memory failed.
  */
 #ifndef PROBE_REPORT_H
 #define PROBE_REPORT_H
@@ -17,12 +19,10 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define PROBE_SCHEMA 1 /* of --json: docs/probe.schema.json */
-#define PROBE_TEXT_MAX                                                                                         \
-	(32u << 20)          /* octets of text of one report: a server that talks without end is cut, not kept \
-			      */
-#define PROBE_LINES_MAX 400u /* of evidence of one finding; what is above is counted */
-#define PROBE_LINE_MAX  500u /* columns of one line of evidence: 512 octets of RFC 5321 4.5.3.1.5, less its ends */
+#define PROBE_SCHEMA 1             /* of --json: docs/probe.schema.json */
+#define PROBE_TEXT_MAX (32u << 20) /* octets of text of one report: a server that talks without end is cut */
+#define PROBE_LINES_MAX 400u       /* of evidence of one finding; what is above is counted */
+#define PROBE_LINE_MAX 500u        /* columns of a line of evidence: 512 of RFC 5321 4.5.3.1.5, less its ends */
 
 enum probe_verdict { PROBE_PASS = 1, PROBE_NOTE, PROBE_FAIL, PROBE_UNTESTED };
 enum probe_severity { PROBE_LOW = 1, PROBE_MEDIUM, PROBE_HIGH };

@@ -2,16 +2,16 @@
  *
  * Needs no daemon and no configuration.  Everything happens in the calling thread, one connection at a time, and every
  * wait has an end.  Which checks there are, what each sends and which clause it judges by is the table's; what is done
- * by default is harmless: no recipient is named, no password sent in clear, nothing sent that a careful server must
- * answer badly. Failure    -1 when nothing could be judged: no address, or no connection.  A check that could not be
- * made is in the report as not tested, with the reason.
+ * by default is harmless: no recipient is named, no password sent in clear, nothing sent that may do harm.
+ *
+ * Failure    -1 when nothing could be judged: no address, or no connection.  A check that could not be made is in the
+ *            report as not tested, with the reason.
  */
 #ifndef PROBE_SERVER_H
 #define PROBE_SERVER_H
 #include "probe/report.h"
 
-#define PROBE_ADDRESSES_MAX 16u /* of one name; more are not looked at: a farm's addresses show their faults by fewer \
-				 */
+#define PROBE_ADDRESSES_MAX 16u /* of one name: a farm's addresses show their faults by fewer */
 
 /* What a check needs before it can be made. */
 enum probe_needs {
