@@ -3,6 +3,7 @@
 #include "cmd/cmd.h"
 #include "conf/conf.h"
 #include "conf/handoff.h"
+#include "tls/tls.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -15,7 +16,7 @@
 #define PROBLEMS_MAX 16
 
 /* Roles whose files differ (conf/handoff.h). */
-static const char *const roles[] = { "keys", "receive", "send", "resolve", "local" };
+static const char *const roles[] = { "keys", "receive", "send", "resolve", "local", "web" };
 
 struct report {
 	json_t *warnings; /* of {line, text}; line 0: of a file that the configuration names */
@@ -35,6 +36,28 @@ static void warn(struct report *r, unsigned line, const char *text)
 		r->lost = true;
 }
 
+/* Senders fetch the policy of a domain from a host of its own, and ask for a certificate with that name (RFC 8461 3.3). */
+static void check_web(struct report *r, const struct conf *conf, const struct handoff *h)
+{
+	char host[CONF_STS_HOST_SIZE], text[400];
+
+	for (size_t i = 0; i < conf->sts_policy_count && conf->web_count; i++) {
+		const char *name = conf_sts_host(&conf->sts_policies[i], host);
+		bool found = false;
+
+		for (size_t k = 0; k < conf->web_count; k++)
+			for (size_t n = 0; n < conf->webs[k].certificate_count; n++) {
+				const char *title = conf->certificates[conf->webs[k].certificates[n]].title;
+				found = found || tls_chain_has_name(handoff_get(h, "chain", title), view_cstr(name));
+			}
+		if (found)
+			continue;
+		snprintf(text, sizeof text, "no certificate of a web section has the name %s: nobody can fetch the policy of %s", name,
+		         conf->sts_policies[i].title);
+		warn(r, conf->sts_policies[i].line, text);
+	}
+}
+
 /* Opens what the daemon would open.  -1: without this file it does not start. */
 static int check_files(struct report *r, const struct conf *conf, const char *path, struct error *e)
 {
@@ -49,6 +72,8 @@ static int check_files(struct report *r, const struct conf *conf, const char *pa
 		n = handoff_problems(h, problems, PROBLEMS_MAX);
 		for (size_t j = 0; j < n && j < PROBLEMS_MAX; j++)
 			warn(r, 0, problems[j]);
+		if (strcmp(roles[i], "web") == 0)
+			check_web(r, conf, h);
 		handoff_free(h);
 	}
 	return 0;

@@ -401,6 +401,13 @@ const struct conf_sts_policy *conf_find_sts_policy(const struct conf *c, struct 
 	return NULL;
 }
 
+const char *conf_sts_host(const struct conf_sts_policy *p, char to[CONF_STS_HOST_SIZE])
+{
+	memcpy(to, "mta-sts.", 8);
+	conf_domain_ascii(view_cstr(p->title), to + 8); /* the check has seen that it is a name */
+	return to;
+}
+
 bool conf_may_relay(const struct conf *c, const struct sockaddr *client)
 {
 	for (size_t i = 0; i < c->network_count; i++)

@@ -242,6 +242,9 @@ const struct conf_domain *conf_find_domain(const struct conf *, struct view doma
 bool conf_dkim_signs(const struct conf_dkim *, const char *address);
 /* The MTA-STS policy that we publish for this domain, or NULL. */
 const struct conf_sts_policy *conf_find_sts_policy(const struct conf *, struct view domain);
+/* Of which host its file is asked for (RFC 8461 3.2): mta-sts. and the domain, as the DNS has it. */
+#define CONF_STS_HOST_SIZE 262
+const char *conf_sts_host(const struct conf_sts_policy *, char to[CONF_STS_HOST_SIZE]);
 bool conf_may_relay(const struct conf *, const struct sockaddr *);
 bool conf_network_parse(struct view text, struct conf_network *);
 bool conf_network_has(const struct conf_network *, const struct sockaddr *);

@@ -82,6 +82,8 @@ int tls_server_check(struct tls_context *, unsigned nth, struct error *);
 bool tls_server_works(const struct tls_context *); /* false: all are broken.  Offer no TLS */
 /* Seconds since the epoch when a PEM chain's first certificate ends; 0: it holds none. */
 int64_t tls_chain_expires(struct view chain);
+/* Is the name (DNS) among those of a PEM chain's first certificate, as others would judge it? */
+bool tls_chain_has_name(struct view chain, struct view name);
 /* Whether a private key (PEM, without password) belongs to the chain's first certificate: -1 and why not.  For who has both. */
 int tls_pair_check(struct view chain, struct view key, struct error *);
 

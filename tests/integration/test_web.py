@@ -528,6 +528,22 @@ def test_records_name_us(site):
     assert "CNAME" not in mta_sts(s.p, "records") and f"https://mta-sts.Good.test{PATH}" in mta_sts(s.p, "records")
 
 
+def test_config_check_knows_which_names_the_certificates_have(site, pki):
+    s = site()
+
+    def said():
+        r = run(*s.p.command("config", "check", "-c", str(s.p.config_path)))
+        return r.stdout + r.stderr
+    assert "no certificate of a web section" not in said()
+    s.p.write_config(CONFIG, policies=POLICIES + 'sts_policy "bare.test" { mode = none }\n')
+    line = s.p.config_path.read_text().splitlines().index('sts_policy "bare.test" { mode = none }') + 1
+    text = said()
+    assert re.search(rf":{line}: warning: no certificate of a web section has the name mta-sts\.bare\.test: nobody can fetch the policy of bare\.test", text), text
+    assert text.count("no certificate of a web section") == 1
+    place(s.p, {"x": make_certificate(pathlib.Path(pki["ca"].chain).parent, "star", names=["*.bare.test", "*.good.test"], ca=pki["ca"])}, "x", to="good")
+    assert "no certificate of a web section" not in said(), "a star is a label"
+
+
 # ---- one serves, another obeys ----
 
 @pytest.fixture

@@ -436,6 +436,9 @@ static void a_pair_belongs_together_or_is_told(void **state)
 	assert_int_equal(tls_pair_check(view_cstr(rsa_a.cert_pem), view_cstr(rsa_a.key_pem), &e), 0);
 	assert_true(tls_chain_expires(view_cstr(ec_a.cert_pem)) > 0);
 	assert_int_equal(tls_chain_expires(VIEW("junk")), 0);
+	assert_false(tls_chain_has_name(VIEW("junk"), VIEW("mx.ours.test")));
+	assert_false(tls_chain_has_name(VIEW(""), VIEW("mx.ours.test")));
+	assert_false(tls_chain_has_name(view_cstr(ec_a.cert_pem), VIEW("")));
 	pki_free(&p521);
 }
 
