@@ -113,6 +113,16 @@ static int default_policy_folder(const struct check *k)
 	return 0;
 }
 
+static int check_client_title(const struct conf_spot *spot, const struct conf *c, const char *title)
+{
+	if (conf_find_certificate(c, title) == -1)
+		return conf_refuse(spot, "client_certificate = \"%.60s\" names no section; write certificate \"%.60s\" { chain = \"...\" key = \"...\" }",
+		                   title, title);
+	if (strlen(title) > CONF_CLIENT_TITLE_MAX)
+		return conf_refuse(spot, "client_certificate: a title of more than %d octets; choose a shorter one", CONF_CLIENT_TITLE_MAX);
+	return 0;
+}
+
 static int check_global(const struct check *k)
 {
 	const struct conf_global_set *g = &k->c->global;
@@ -134,21 +144,44 @@ static int check_global(const struct check *k)
 		                        conf_given(k->c, 0, CONF_ROW_GLOBAL_retry_max) ? CONF_ROW_GLOBAL_retry_max
 		                                                                       : CONF_ROW_GLOBAL_retry_min),
 		                   "retry_max is shorter than retry_min; make it at least as long");
+	if (g->client_certificate[0] && strcmp(g->client_certificate, "none") != 0)
+		return check_client_title(SPOT(k, 0, CONF_ROW_GLOBAL_client_certificate), k->c, g->client_certificate);
 	return 0;
 }
 
 /* ---- where mail goes ---- */
 
 struct hop_rows {
-	unsigned deliver, tls, source, auth;
+	unsigned deliver, tls, source, auth, client_certificate;
 };
 static const struct hop_rows domain_rows = { CONF_ROW_DOMAIN_deliver, CONF_ROW_DOMAIN_tls, CONF_ROW_DOMAIN_source,
-	                                     CONF_ROW_DOMAIN_auth };
+	                                     CONF_ROW_DOMAIN_auth, CONF_ROW_DOMAIN_client_certificate };
 static const struct hop_rows route_rows = { CONF_ROW_ROUTE_deliver, CONF_ROW_ROUTE_tls, CONF_ROW_ROUTE_source,
-	                                    CONF_ROW_ROUTE_auth };
+	                                    CONF_ROW_ROUTE_auth, CONF_ROW_ROUTE_client_certificate };
+
+/* Which certificate the hop is shown: its own setting, else the global one; the word none is neither. */
+static int check_client_certificate(const struct check *k, size_t nth, const struct hop_rows *rows, const char *title, bool network,
+                                    struct conf_hop *hop)
+{
+	const struct conf_spot *spot = SPOT(k, nth, rows->client_certificate);
+	const bool own = title[0] != '\0';
+	if (!own)
+		title = k->c->global.client_certificate;
+	hop->client_certificate = NULL;
+	if (title[0] == '\0' || strcmp(title, "none") == 0)
+		return 0;
+	if (own && check_client_title(spot, k->c, title) == -1)
+		return -1;
+	if (own && (!network || hop->tls == CONF_TLS_NONE))
+		return conf_refuse(spot, "client_certificate is shown inside TLS alone, and %s; remove it",
+		                   network ? "tls = none forbids it" : "the delivery uses no network");
+	if (network && hop->tls != CONF_TLS_NONE)
+		hop->client_certificate = title;
+	return 0;
+}
 
 static int check_hop(const struct check *k, size_t nth, const struct hop_rows *rows, const char *deliver,
-                     struct conf_hop *hop)
+                     const char *client_certificate, struct conf_hop *hop)
 {
 	struct conf_address source;
 	const char *wrong = conf_delivery_parse(view_cstr(deliver), &k->c->memory->arena, &hop->delivery);
@@ -174,7 +207,7 @@ static int check_hop(const struct check *k, size_t nth, const struct hop_rows *r
 	if (hop->auth_file[0] && !owed)
 		return conf_refuse(SPOT(k, nth, rows->auth),
 		                   "auth needs tls = verify or encrypt, or the password could leave in clear");
-	return 0;
+	return check_client_certificate(k, nth, rows, client_certificate, network, hop);
 }
 
 static int check_domains(const struct check *k)
@@ -197,7 +230,7 @@ static int check_domains(const struct check *k)
 		d->hop = (struct conf_hop){ .tls = (enum conf_tls)d->set.tls,
 			                    .source = d->set.source,
 			                    .auth_file = d->set.auth };
-		if (check_hop(k, i, &domain_rows, d->set.deliver, &d->hop) == -1)
+		if (check_hop(k, i, &domain_rows, d->set.deliver, d->set.client_certificate, &d->hop) == -1)
 			return -1;
 	}
 	return 0;
@@ -234,7 +267,7 @@ static int check_route(const struct check *k)
 	c->route_hop = (struct conf_hop){ .tls = (enum conf_tls)c->route.tls,
 		                          .source = c->route.source,
 		                          .auth_file = c->route.auth };
-	if (check_hop(k, 0, &route_rows, c->route.deliver, &c->route_hop) == -1)
+	if (check_hop(k, 0, &route_rows, c->route.deliver, c->route.client_certificate, &c->route_hop) == -1)
 		return -1;
 	if (c->route_hop.delivery.kind == CONF_DELIVER_MAILDIR)
 		return conf_refuse(SPOT(k, 0, CONF_ROW_ROUTE_deliver),
@@ -406,6 +439,46 @@ const char *conf_sts_host(const struct conf_sts_policy *p, char to[CONF_STS_HOST
 	memcpy(to, "mta-sts.", 8);
 	conf_domain_ascii(view_cstr(p->title), to + 8); /* the check has seen that it is a name */
 	return to;
+}
+
+long conf_find_certificate(const struct conf *c, const char *title)
+{
+	for (size_t i = 0; i < c->certificate_count; i++)
+		if (strcmp(c->certificates[i].title, title) == 0)
+			return (long)i;
+	return -1;
+}
+
+static bool hop_shows(const struct conf_hop *hop, const char *title)
+{
+	return hop->client_certificate && strcmp(hop->client_certificate, title) == 0;
+}
+
+bool conf_listener_shows(const struct conf *c, size_t certificate)
+{
+	for (size_t i = 0; i < c->listener_count; i++)
+		for (size_t n = 0; n < c->listeners[i].certificate_count; n++)
+			if (c->listeners[i].certificates[n] == certificate)
+				return true;
+	return false;
+}
+
+bool conf_web_shows(const struct conf *c, size_t certificate)
+{
+	for (size_t i = 0; i < c->web_count; i++)
+		for (size_t n = 0; n < c->webs[i].certificate_count; n++)
+			if (c->webs[i].certificates[n] == certificate)
+				return true;
+	return false;
+}
+
+bool conf_client_shows(const struct conf *c, size_t certificate)
+{
+	const char *title = c->certificates[certificate].title;
+	bool shown = hop_shows(&c->route_hop, title);
+	for (size_t i = 0; i < c->domain_count && !shown; i++)
+		shown = hop_shows(&c->domains[i].hop, title);
+	return shown;
 }
 
 bool conf_may_relay(const struct conf *c, const struct sockaddr *client)

@@ -41,6 +41,8 @@ enum conf_tls { CONF_TLS_NONE = 1, CONF_TLS_MAY, CONF_TLS_ENCRYPT, CONF_TLS_VERI
 
 /* Certificates of one listener: as many as tls/ takes. */
 #define CONF_CERTIFICATES_MAX 64
+/* Octets of a client certificate's title: it stands in the queue's text of a destination (route/dest.h). */
+#define CONF_CLIENT_TITLE_MAX 100
 
 /* A `deliver` setting, understood. */
 enum conf_delivery_kind {
@@ -189,6 +191,7 @@ struct conf_hop { /* what a domain or the route says of its next hop */
 	struct conf_delivery delivery;
 	enum conf_tls tls;
 	const char *source, *auth_file;
+	const char *client_certificate; /* title of its section; NULL: none is shown */
 };
 struct conf_domain { const char *title; unsigned line; struct conf_domain_set set; struct conf_hop hop; };
 
@@ -245,6 +248,10 @@ const struct conf_sts_policy *conf_find_sts_policy(const struct conf *, struct v
 /* Of which host its file is asked for (RFC 8461 3.2): mta-sts. and the domain, as the DNS has it. */
 #define CONF_STS_HOST_SIZE 262
 const char *conf_sts_host(const struct conf_sts_policy *, char to[CONF_STS_HOST_SIZE]);
+long conf_find_certificate(const struct conf *, const char *title); /* its index; -1: there is none */
+bool conf_listener_shows(const struct conf *, size_t certificate);  /* some listener shows it to clients */
+bool conf_web_shows(const struct conf *, size_t certificate);       /* some web section does */
+bool conf_client_shows(const struct conf *, size_t certificate);    /* it is a client_certificate of the route or of some domain */
 bool conf_may_relay(const struct conf *, const struct sockaddr *);
 bool conf_network_parse(struct view text, struct conf_network *);
 bool conf_network_has(const struct conf_network *, const struct sockaddr *);

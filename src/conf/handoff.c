@@ -87,6 +87,7 @@ static int add(struct handoff *h, struct view kind, struct view title, struct vi
 		return no_memory(e);
 	if (content.n)
 		memcpy(b.bytes, content.p, content.n);
+	b.bytes[content.n] = '\0'; /* a path may be used as it stands */
 	return 0;
 }
 
@@ -186,7 +187,7 @@ void handoff_forget(const struct handoff *h, const char *kind, const char *title
 
 /* ---- reading what is due ---- */
 
-enum due { DUE_KEYS = 1, DUE_CHAINS = 2, DUE_TRUST = 4, DUE_AUTH = 8, DUE_USERS = 16, DUE_DNS = 32, DUE_CLIENT_TRUST = 64 };
+enum due { DUE_KEYS = 1, DUE_CHAINS = 2, DUE_TRUST = 4, DUE_AUTH = 8, DUE_USERS = 16, DUE_DNS = 32, DUE_CLIENT_TRUST = 64, DUE_CLIENT_CHAINS = 128 };
 
 /* What each role may see of the disk; a role that is not here sees the configuration only. */
 static const struct {
@@ -195,7 +196,7 @@ static const struct {
 } dues[] = {
 	{ "keys", DUE_KEYS },
 	{ "receive", DUE_CHAINS | DUE_USERS | DUE_CLIENT_TRUST },
-	{ "send", DUE_TRUST | DUE_AUTH },
+	{ "send", DUE_TRUST | DUE_AUTH | DUE_CLIENT_CHAINS },
 	{ "policy", DUE_TRUST },
 	{ "web", DUE_CHAINS },
 	{ "resolve", DUE_DNS },
@@ -269,6 +270,8 @@ static int take_certificates(struct handoff *h, const struct conf *c, unsigned d
 				return -1;
 			continue;
 		}
+		if (!(due & DUE_CHAINS) && !conf_client_shows(c, i))
+			continue;
 		/* TLS that cannot work is not offered: without its key a chain is of no use */
 		const int fd = open(cert->set.key, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 		if (fd == -1) {
@@ -325,7 +328,7 @@ static int take_all(struct handoff *h, const struct conf *c, unsigned due, struc
 	if (add(h, VIEW("config"), VIEW(""), view_of(c->memory->text, c->memory->text_n), e) == -1 ||
 	    add(h, VIEW("config_path"), VIEW(""), view_cstr(c->memory->path), e) == -1)
 		return -1;
-	if ((due & (DUE_KEYS | DUE_CHAINS)) && take_certificates(h, c, due, e) == -1)
+	if ((due & (DUE_KEYS | DUE_CHAINS | DUE_CLIENT_CHAINS)) && take_certificates(h, c, due, e) == -1)
 		return -1;
 	if ((due & DUE_KEYS) && take_dkim(h, c, e) == -1)
 		return -1;

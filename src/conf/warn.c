@@ -181,15 +181,8 @@ static void warn_hop(struct warnings *w, const char *what, const struct conf_hop
 static void warn_certificates(struct warnings *w)
 {
 	for (unsigned i = 0; i < w->c->certificate_count; i++) {
-		bool used = false;
-		for (size_t k = 0; k < w->c->listener_count; k++)
-			for (size_t n = 0; n < w->c->listeners[k].certificate_count; n++)
-				used = used || w->c->listeners[k].certificates[n] == i;
-		for (size_t k = 0; k < w->c->web_count; k++)
-			for (size_t n = 0; n < w->c->webs[k].certificate_count; n++)
-				used = used || w->c->webs[k].certificates[n] == i;
-		if (!used)
-			warn(w, w->c->certificates[i].line, "certificate \"%s\" is shown by no listener",
+		if (!conf_listener_shows(w->c, i) && !conf_web_shows(w->c, i) && !conf_client_shows(w->c, i))
+			warn(w, w->c->certificates[i].line, "certificate \"%s\" is shown by no listener, and to no next hop",
 			     w->c->certificates[i].title);
 	}
 }

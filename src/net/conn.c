@@ -40,7 +40,9 @@ enum flag {
 	TLS_OVER = 0x80000, /* the handshake failed */
 	RETRY = 0x100000,   /* conn_resume: show again what input left */
 	UNDRAINED = 0x200000, /* something was written since `drained` was told */
-	HASTY = 0x400000    /* conn_close_now: no lingering */
+	HASTY = 0x400000,   /* conn_close_now: no lingering */
+	SIGNING = 0x800000, /* the handshake waits for a signature */
+	SIGNED = 0x1000000  /* it has come: go on */
 };
 
 #define READ_ROUNDS 4u  /* full reads a turn, then others get theirs */
@@ -112,7 +114,8 @@ static void update_watch(struct conn *c)
 		return;
 	/* what input has not taken yet comes first: conn_resume inside input_done clears HELD before it is shown again */
 	if (has(c, LINGERING) ? !has(c, FINISHED)
-	                      : !has(c, PAUSED | HELD | END_SEEN | TLS_ASKED | CLOSING | FAILED | TLS_OVER) && !buf_len(&c->in))
+	                      : !has(c, PAUSED | HELD | END_SEEN | TLS_ASKED | CLOSING | FAILED | TLS_OVER) && !buf_len(&c->in) &&
+	                                !(has(c, SIGNING) && buf_len(&c->raw)))
 		want |= LOOP_READ;
 	if (has(c, BLOCKED) && !has(c, BROKEN | FAILED))
 		want |= LOOP_WRITE;
@@ -206,6 +209,15 @@ static bool tls_fault(struct conn *c)
 	return CALL(c, tls_failed, tls_why(c->tls));
 }
 
+/* Called in the middle of anything, also of another connection's handshake. */
+static void on_signed(void *arg)
+{
+	struct conn *c = arg;
+
+	c->flags |= SIGNED;
+	soon(c);
+}
+
 /* Goes on with the handshake.  False: gone. */
 static bool shake(struct conn *c, struct view *v)
 {
@@ -215,6 +227,10 @@ static bool shake(struct conn *c, struct view *v)
 	soon(c);
 	if (st == TLS_FAILED)
 		return tls_fault(c);
+	if (st == TLS_SIGNING) { /* what the peer says meanwhile waits; that it goes is seen at once */
+		c->flags |= SIGNING;
+		return true;
+	}
 	if (st != TLS_OK)
 		return true;
 	c->flags &= ~(unsigned)HANDSHAKE;
@@ -447,6 +463,7 @@ static bool begin_tls(struct conn *c)
 		c->flags |= TLS_OVER;
 		return CALL(c, tls_failed, "no TLS session: out of memory, or nothing to verify the peer with");
 	}
+	tls_session_watch(c->tls, on_signed, c);
 	update_watch(c);
 	if (has(c, TLS_SERVER)) /* the client speaks first */
 		return true;
@@ -565,6 +582,12 @@ static void turn_end(void *arg)
 				return;
 			update_watch(c);
 		}
+	}
+	if (has(c, SIGNED)) {
+		c->flags &= ~(unsigned)(SIGNED | SIGNING);
+		if (has(c, HANDSHAKE) && !has(c, CLOSING | FAILED) && !take(c, none))
+			return;
+		update_watch(c);
 	}
 	if (!tell_end(c))
 		return;

@@ -8,7 +8,8 @@
  *           round of input: the place to draw the protocol's events, answer them, conn_resume, conn_read_once.
  * Writing   conn_pump asks for it; it happens at the end of the loop's turn, so that the replies of a pipelined group, or
  *           of one commit, are one write (one flight of TLS records).  It is asked by itself after input_done and tls_up.
- * TLS       conn_start_tls waits until all output is written, reads nothing more in clear, then shakes hands.
+ * TLS       conn_start_tls waits until all output is written, reads nothing more in clear, then shakes hands.  While an RSA
+ *           signature is awaited the loop serves others; the peer's end is still seen.
  * Ending    the peer's end is told once (peer_closed: end of file, close_notify, or reset); conn_close writes out what is
  *           left, says close_notify, lingers so that the last reply survives, and tells `closed`; conn_close_now does not
  *           linger.  conn_free may be called at any time, in any callback, and cuts at once.

@@ -10,9 +10,9 @@
 #include "mail/received.h"
 #include "net/conn.h"
 #include "net/listen.h"
-#include "net/thread.h"
 #include "net/peers.h"
-#include "tls/sign_client.h"
+#include "net/signer.h"
+#include "net/thread.h"
 #include "tls/tls.h"
 #include "wire/role.h"
 #include "wire/wire.h"
@@ -79,7 +79,7 @@ struct worker {
 	struct loop_thread thread;
 	struct loop *loop;        /* the thread's */
 	struct channel *queue, *local;
-	struct sign_client keys;
+	struct signer keys;
 	struct tls_context **tls; /* one a listener; NULL: not configured or broken */
 	uint64_t *tls_broken;     /* bits: which of the listener's certificates cannot be shown */
 	struct accepting *accepting;

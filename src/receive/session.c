@@ -249,7 +249,7 @@ static void on_starttls(struct session *s)
 {
 	struct worker *w = s->worker;
 
-	if (!w->tls[s->listener_index] || !tls_server_works(w->tls[s->listener_index]) || (!receive_worker_role(w)->single && !sign_client_is_open(&w->keys))) {
+	if (!w->tls[s->listener_index] || !tls_server_works(w->tls[s->listener_index]) || (!receive_worker_role(w)->single && !signer_is_open(&w->keys))) {
 		receive_session_answer(s, PSMTP_NO_TEMPORARY, NULL); /* 454 4.7.0 */
 		return;
 	}

@@ -146,7 +146,7 @@ static void on_refused(void *arg, int err)
 
 static bool can_serve(const struct worker *w)
 {
-	bool keys = receive_worker_role(w)->single || receive_worker_role(w)->conf->certificate_count == 0 || sign_client_is_open(&w->keys);
+	bool keys = receive_worker_role(w)->single || receive_worker_role(w)->conf->certificate_count == 0 || signer_is_open(&w->keys);
 
 	return w->queue && w->local && keys && !w->draining;
 }
@@ -202,7 +202,7 @@ static void take_channel(struct worker *w, const struct loop_post *p)
 	struct channel *ch = p->channel;
 
 	if (p->peer == ROLE_KEYS) {
-		sign_client_set_fd(&w->keys, p->fd);
+		signer_set_fd(&w->keys, p->fd);
 		check_certificates(w);
 		return;
 	}
@@ -319,10 +319,10 @@ int receive_worker_init(struct worker *w, struct receive *room, unsigned index, 
 
 	*w = (struct worker){ .room = room, .index = index };
 	w->coming_end = &w->coming;
-	sign_client_init(&w->keys, WIRE_KEY_SIGN, WIRE_KEY_SIGNED);
 	if (loop_thread_init(&w->thread, room->role->env, index == 0 ? room->role->loop : NULL, on_post, w) == -1)
 		return error_set(e, ERROR_AGAIN, "no memory or descriptor for a worker");
 	w->loop = w->thread.loop;
+	signer_init(&w->keys, w->loop, WIRE_KEY_SIGN, WIRE_KEY_SIGNED);
 	loop_log(w->loop, room->role->events);
 	w->tls = calloc(conf->listener_count, sizeof *w->tls);
 	w->tls_broken = calloc(conf->listener_count, sizeof *w->tls_broken);
@@ -348,7 +348,7 @@ void receive_worker_free(struct worker *w)
 		channel_free(w->queue);
 	if (w->local)
 		channel_free(w->local);
-	sign_client_free(&w->keys);
+	signer_free(&w->keys);
 	for (size_t i = 0; w->tls && i < w->room->role->conf->listener_count; i++)
 		tls_context_free(w->tls[i]);
 	free(w->tls);

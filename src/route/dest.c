@@ -55,6 +55,8 @@ static bool put_options(struct buf *b, const struct conf_hop *hop, const char *a
 		ok = put(b, ";source=") && put(b, hop->source);
 	if (ok && hop->auth_file && *hop->auth_file)
 		ok = put(b, ";auth=") && put(b, auth);
+	if (ok && hop->client_certificate)
+		ok = put(b, ";certificate=") && put_path(b, hop->client_certificate);
 	return ok;
 }
 
@@ -250,6 +252,10 @@ static int parse_options(struct route_dest *d, size_t *used, struct view v)
 		} else if (view_starts_nocase(option, VIEW("auth="))) {
 			d->auth = keep(d, used, view_slice(option, 5, option.n), false);
 			if (!d->auth)
+				return -1;
+		} else if (view_starts_nocase(option, VIEW("certificate="))) {
+			d->hop.client_certificate = keep(d, used, view_slice(option, 12, option.n), true);
+			if (!d->hop.client_certificate)
 				return -1;
 		} else if (view_eq(option, VIEW("require")))
 			d->require = true;

@@ -13,8 +13,9 @@
  *   lmtp:/PATH[OPTIONS]
  *   unroutable                      nothing says where to: the queue fails the recipient
  *   OPTIONS: ;tls=none|encrypt|verify  (may is not said)   ;source=ADDRESS   ;auth=DOMAIN (auth= alone: the route's)
+ *            ;certificate=TITLE (shown to the next hop if it asks for one)
  *            ;require (the mail says REQUIRETLS)   ;relaxed (its header says TLS-Required: No): RFC 8689; such mail shares no link
- * In a path, '%' and ';' and controls are written %XX.  Domain names are in lower case (ASCII).
+ * In a path or title, '%' and ';' and controls are written %XX.  Domain names are in lower case (ASCII).
  *
  * Ownership: a parsed struct points into itself; do not copy it.
  */
@@ -23,11 +24,11 @@
 #include "base/buf.h"
 #include "conf/conf.h"
 
-#define ROUTE_DEST_MAX 1024 /* a domain (255), a source address, the domain of its credentials, or a path of ours */
+#define ROUTE_DEST_MAX 1024 /* a domain (255), a source address, the domain of its credentials, a title (100, thrice), or a path of ours */
 
 struct route_dest {
 	bool unroutable, require, relaxed;
-	struct conf_hop hop; /* auth_file is never set: credentials are handed over by title */
+	struct conf_hop hop; /* auth_file is never set: credentials are handed over by title.  client_certificate: may have gone since */
 	const char *domain;  /* mx: the domain to look up; maildir: the section's title; else NULL */
 	const char *auth;    /* title of the credentials for handoff_get("auth", ...); NULL: none */
 	char text[2 * ROUTE_DEST_MAX];

@@ -361,7 +361,7 @@ static void start_tls(struct link *l)
 
 	send_facts_check(fact_of(l), &l->check);
 	l->tls_broke = true; /* until it is up */
-	if (conn_start_tls(&l->conn, s->tls, false, &l->check) == -1)
+	if (conn_start_tls(&l->conn, send_identity_context(s, l->target->dest.hop.client_certificate), false, &l->check) == -1)
 		psmtp_client_tls_failed(l->smtp, now_of(l));
 }
 

@@ -206,10 +206,25 @@ static const struct channel_handler resolve_handler = { on_resolve_frame, on_res
 
 /* ---- life ---- */
 
+/* Mail waits at `queue` until its first connection can show the certificate that it should. */
+static void hear_queue(struct sender *s)
+{
+	if (s->keys_known || !s->has_identities)
+		channel_set_handler(s->queue, &queue_handler, s);
+}
+
 static void take_channel(struct sender *s, const struct loop_post *p)
 {
-	struct channel *ch = p->channel ? p->channel : channel_new(s->loop, p->fd);
+	struct channel *ch;
 
+	if (p->peer == ROLE_KEYS) {
+		send_identity_keys(s, p->fd);
+		s->keys_known = true;
+		if (s->queue)
+			hear_queue(s);
+		return;
+	}
+	ch = p->channel ? p->channel : channel_new(s->loop, p->fd);
 	if (!ch) {
 		if (p->fd != -1)
 			close(p->fd);
@@ -220,7 +235,7 @@ static void take_channel(struct sender *s, const struct loop_post *p)
 		if (s->queue)
 			on_queue_closed(s, s->queue);
 		s->queue = ch;
-		channel_set_handler(ch, &queue_handler, s);
+		hear_queue(s);
 	} else if (p->peer == ROLE_POLICY) {
 		if (s->policy)
 			on_policy_closed(s, s->policy);
@@ -277,7 +292,7 @@ static int make_sender(struct send_room *room, struct sender *s, unsigned index,
 	loop_timer_init(&s->sweep, s->loop, on_sweep, s);
 	loop_timer_set(&s->sweep, loop_now(s->loop) + SWEEP_MS);
 	s->tls = index ? tls_client_like(room->senders[0].tls, e) : tls_client_new(trust, e);
-	return s->tls ? 0 : -1;
+	return s->tls ? send_identity_init(s, e) : -1;
 }
 
 static void on_drained(void *arg)
@@ -335,14 +350,15 @@ static void on_channel(struct role *role, enum role_kind peer, uint32_t index, u
 	struct send_room *room = role->state;
 	struct loop_post p = { .kind = POST_CHANNEL, .peer = peer, .generation = generation, .fd = -1 };
 
-	if (index >= room->count || (peer != ROLE_QUEUE && peer != ROLE_RESOLVE && peer != ROLE_POLICY)) {
+	if (index >= room->count || (peer != ROLE_QUEUE && peer != ROLE_RESOLVE && peer != ROLE_POLICY && peer != ROLE_KEYS) ||
+	    (peer == ROLE_KEYS && role->single)) {
 		channel_free(ch);
 		return;
 	}
-	if (index == 0)
+	if (index == 0 && peer != ROLE_KEYS)
 		p.channel = ch;
 	else
-		p.fd = channel_detach_fd(ch); /* a channel belongs to one loop */
+		p.fd = channel_detach_fd(ch); /* a channel belongs to one loop; that of keys is read without one */
 	post(role, &room->senders[index], p);
 }
 
@@ -371,6 +387,7 @@ static void free_sender(struct sender *s)
 	if (s->policy)
 		channel_free(s->policy);
 	loop_timer_stop(&s->sweep);
+	send_identity_free(s);
 	tls_context_free(s->tls);
 	loop_thread_free(&s->thread);
 }

@@ -13,6 +13,7 @@
 #include "base/arena.h"
 #include "net/conn.h"
 #include "net/dial.h"
+#include "net/signer.h"
 #include "net/thread.h"
 #include "route/dest.h"
 #include "route/plan.h"
@@ -56,6 +57,11 @@ struct send_room {
 	size_t own_count;
 };
 
+struct identity { /* a client certificate; at the place of its section */
+	struct tls_context *tls; /* NULL: it is none, or unusable */
+	bool works;              /* its key has signed */
+};
+
 struct sender {
 	struct send_room *room;
 	unsigned index;
@@ -65,7 +71,10 @@ struct sender {
 	bool policy_known;       /* there was one: while it is away, nobody knows what is owed */
 	struct target *targets[SEND_BUCKETS];
 	struct send_delivery *deliveries[SEND_BUCKETS]; /* by stream */
-	struct tls_context *tls; /* made at prepare */
+	struct tls_context *tls; /* made at prepare; shows no certificate */
+	struct signer keys;
+	struct identity *identities; /* one a certificate section (identity.c) */
+	bool has_identities, keys_known; /* some can be shown; `keys` has been there */
 	struct loop_timer sweep;
 	uint64_t asks;
 	unsigned delivery_count, link_count, target_count, target_most;
@@ -237,6 +246,12 @@ void send_facts_check(const struct fact_host *, struct tls_peer_check *); /* bor
 enum route_tls_event send_facts_event(const struct tls_facts *); /* of a handshake that failed */
 /* Tells `policy` how a session's TLS ended; nothing where the destination is no domain. */
 void send_facts_tell(struct target *, const struct fact_host *, enum route_rpt_result, struct view address, struct view local, struct view reason);
+
+/* identity.c: the certificates that servers may ask us for */
+int send_identity_init(struct sender *, struct error *); /* before the walls; s->tls is there */
+void send_identity_keys(struct sender *, int fd);        /* the line to `keys`, -1: --single */
+struct tls_context *send_identity_context(const struct sender *, const char *title); /* title NULL: none is to be shown */
+void send_identity_free(struct sender *);                /* after the links */
 
 /* explain.c */
 void send_explain(struct sender *, const struct wire_EXPLAIN *);

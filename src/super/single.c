@@ -146,7 +146,8 @@ static int join_all(struct single *s, struct error *e)
 
 	for (size_t i = 0; i < sizeof edges / sizeof *edges; i++) {
 		struct role *a = role_of(s, edges[i].from), *b = role_of(s, edges[i].to);
-		if (!a || !b || b->kind == ROLE_KEYS) /* keys is called, not written to */
+		/* keys is called, not written to, but by policy, which signs mail one after the other */
+		if (!a || !b || (b->kind == ROLE_KEYS && a->kind != ROLE_POLICY))
 			continue;
 		if (channel_pair(s->super.loop, ends) == -1)
 			return error_set(e, ERROR_AGAIN, "no memory for a channel");

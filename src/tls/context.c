@@ -14,6 +14,7 @@
 #include <openssl/x509_vfy.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define STRICT_CIPHERS "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:ECDHE+AES:DHE+AES:RSA+AES:!aNULL:!eNULL:!PSK:!SRP:@SECLEVEL=2"
 #define LENIENT_CIPHERS "HIGH:!aNULL:!eNULL:!PSK:!SRP:!MD5:!RC4:@SECLEVEL=1"
@@ -48,6 +49,9 @@ void ossl_context_free(struct tls_context *base)
 	SSL_CTX_free(c->strict);
 	ossl_cache_free(c->cache);
 	ossl_server_free(c);
+	for (unsigned i = 0; i < c->certificate_count; i++)
+		ossl_certificate_free(&c->certificates[i]);
+	free(c->certificates);
 	BIO_meth_free(c->bio);
 	if (c->providers[1])
 		OSSL_PROVIDER_unload(c->providers[1]);
@@ -146,9 +150,9 @@ static int load_trust(struct ossl_context *c, struct view trust, struct error *e
 	return 0;
 }
 
-static SSL_CTX *client_ssl(const char *ciphers, int verify)
+static SSL_CTX *client_ssl(OSSL_LIB_CTX *lib, const char *ciphers, int verify)
 {
-	SSL_CTX *s = SSL_CTX_new(TLS_client_method());
+	SSL_CTX *s = SSL_CTX_new_ex(lib, NULL, TLS_client_method());
 
 	if (!s || ossl_common(s, ciphers) == -1 || SSL_CTX_dane_enable(s) != 1) {
 		SSL_CTX_free(s);
@@ -162,8 +166,26 @@ static SSL_CTX *client_ssl(const char *ciphers, int verify)
 	return s;
 }
 
+/* A certificate to show, where a server asks for one. */
+struct identity {
+	struct view chain;
+	uint32_t key;
+	const struct tls_signer *signer;
+};
+
+static int begin_identity(struct ossl_context *c, const struct identity *own, struct error *e)
+{
+	c->signer = *own->signer;
+	c->lib = OSSL_LIB_CTX_new();
+	c->certificates = calloc(1, sizeof *c->certificates);
+	if (!c->certificates || !c->lib || tls_provider_load(c->lib, c->providers) == -1)
+		return ossl_complain(e, ERROR_OURS, "no TLS context");
+	c->certificate_count = 1;
+	return ossl_certificate_load(c, &c->certificates[0], own->chain, own->key, e);
+}
+
 /* The trusted certificates come from trust, or are those of `like`, which has parsed them already. */
-static struct tls_context *client_new(struct view trust, const struct ossl_context *like, struct error *e)
+static struct tls_context *client_new(struct view trust, const struct ossl_context *like, const struct identity *own, struct error *e)
 {
 	struct ossl_context *c = ossl_context_new(false);
 
@@ -172,9 +194,12 @@ static struct tls_context *client_new(struct view trust, const struct ossl_conte
 		error_set(e, ERROR_AGAIN, "no TLS context: out of memory");
 		goto fail;
 	}
-	c->ssl = client_ssl(LENIENT_CIPHERS, SSL_VERIFY_NONE);
-	c->strict = client_ssl(STRICT_CIPHERS, SSL_VERIFY_PEER);
-	if (!c->ssl || !c->strict) {
+	if (own && begin_identity(c, own, e) == -1)
+		goto fail;
+	c->ssl = client_ssl(c->lib, LENIENT_CIPHERS, SSL_VERIFY_NONE);
+	c->strict = client_ssl(c->lib, STRICT_CIPHERS, SSL_VERIFY_PEER);
+	if (!c->ssl || !c->strict ||
+	    (own && (!ossl_certificate_show(c->ssl, &c->certificates[0]) || !ossl_certificate_show(c->strict, &c->certificates[0])))) {
 		ossl_complain(e, ERROR_OURS, "no TLS context");
 		goto fail;
 	}
@@ -194,10 +219,17 @@ fail:
 
 struct tls_context *tls_client_new(struct view trust, struct error *e)
 {
-	return client_new(trust, NULL, e);
+	return client_new(trust, NULL, NULL, e);
 }
 
 struct tls_context *tls_client_like(const struct tls_context *like, struct error *e)
 {
-	return client_new(VIEW(""), (const struct ossl_context *)like, e);
+	return client_new(VIEW(""), (const struct ossl_context *)like, NULL, e);
+}
+
+struct tls_context *tls_client_with(const struct tls_context *like, struct view chain, uint32_t key, const struct tls_signer *signer, struct error *e)
+{
+	const struct identity own = { chain, key, signer };
+
+	return client_new(VIEW(""), (const struct ossl_context *)like, &own, e);
 }

@@ -27,6 +27,8 @@ struct tls_context {
 struct tls_session {
 	const struct tls_engine *engine;
 	char why[256];
+	void (*ready)(void *arg); /* of tls_session_watch; NULL: it cannot wait */
+	void *ready_arg;
 };
 
 /* ---- the provider of keys that are elsewhere (provider.c, provider_key.c) ---- */
@@ -35,6 +37,11 @@ struct tls_session {
 int tls_provider_load(OSSL_LIB_CTX *lib, OSSL_PROVIDER *loaded[2]);
 /* A key with the public part of `public` (EC or RSA) whose private operation asks the signer, which is borrowed. */
 EVP_PKEY *tls_provider_key(OSSL_LIB_CTX *lib, EVP_PKEY *public, const struct tls_signer *, uint32_t key);
+
+/* session.c: in the handshake that runs now.  A signature with `ready` and `arg` set to what wakes its session; false: it cannot wait. */
+bool tls_signature_init(struct tls_signature *);
+/* Leaves the handshake until the signature is made; false: it was given up, and has to be forgotten. */
+bool tls_signature_wait(struct tls_signature *);
 
 /* The key object inside the provider, shared by its two files. */
 struct provider_key {

@@ -16,6 +16,7 @@
 #define TLSA_SHA256 1
 #define TLSA_SHA512 2
 
+#define OSSL_CHAIN_MAX 16 /* certificates: a chain of public CAs has at most four */
 #define OSSL_PEER_MAX 256 /* a domain name (RFC 1035 2.3.4) and NUL */
 
 struct ossl_certificate {
@@ -45,12 +46,14 @@ struct ossl_context {
 	/* client: ssl takes what it can get; strict is for sessions that must verify; both have the same store */
 	SSL_CTX *strict;
 	struct ossl_cache *cache;
-	/* server: a library context of its own, because the provider is loaded into it */
+	/* with certificates of ours: a library context of its own, because the provider is loaded into it */
 	OSSL_LIB_CTX *lib;
 	OSSL_PROVIDER *providers[2];
 	struct tls_signer signer;
-	struct ossl_certificate *certificates;
+	bool may_wait;        /* some certificate is RSA, and the signer need not block for it */
+	struct ossl_certificate *certificates; /* a client's: one */
 	unsigned certificate_count;
+	/* server */
 	struct ossl_class *classes, fallback;
 	size_t class_count;
 	X509_STORE *trust;    /* clients' */
@@ -89,10 +92,14 @@ int ossl_common(SSL_CTX *, const char *ciphers);
 int ossl_no_password(char *, int, int, void *);
 X509 *ossl_next_certificate(OSSL_LIB_CTX *, BIO *pem); /* lib NULL: the default */
 bool ossl_at_end(void); /* reading stopped because there was no further block, not because of a broken one */
+/* certificate.c */
+int ossl_certificate_load(struct ossl_context *, struct ossl_certificate *, struct view chain, uint32_t key, struct error *);
+bool ossl_certificate_show(SSL_CTX *, const struct ossl_certificate *);
+void ossl_certificate_free(struct ossl_certificate *);
+int ossl_context_check(struct tls_context *, unsigned nth, struct error *);
 /* server.c */
 SSL_CTX *ossl_server_ssl(struct ossl_context *, const int *certificates, unsigned n);
 void ossl_server_free(struct ossl_context *);
-int ossl_context_check(struct tls_context *, unsigned nth, struct error *);
 bool ossl_context_works(const struct tls_context *);
 /* sni.c */
 bool ossl_sni_names(struct ossl_certificate *); /* reads them from the leaf */

@@ -1,5 +1,8 @@
 /* provider.c - an OpenSSL 3 provider that signs by asking somebody else (struct tls_signer).
  *
+ * For ECDSA the answer is waited for: it takes less time than to come back to.  RSA takes milliseconds: the handshake is left
+ * in the middle where its driver can wait (session.c), and goes on here when the signature is there.
+ *
  * It offers key management for EC and RSA (provider_key.c) and the one-shot DigestSign of ECDSA and RSA (PKCS#1 v1.5, and
  * PSS with MGF1 of the same digest and a salt as long as the hash: what TLS 1.2 and 1.3 use), and nothing else: no
  * verification, no decryption, no other digests than SHA-256, -384, -512.  The hash is computed here by the default provider; only
@@ -133,6 +136,23 @@ static int sign_init(void *arg, const char *mdname, void *key, const OSSL_PARAM 
 	return s->digest && sign_set_params(s, params);
 }
 
+/* Octets, or -1.  The stack that this stands on may be left in the middle. */
+static long sign_rsa(const struct sign_ctx *s, const struct tls_signer *by, const unsigned char *hash, size_t n, unsigned char *to, size_t room)
+{
+	struct tls_signature later;
+	long made = -1;
+
+	if (!by->begin || !tls_signature_init(&later))
+		return by->sign(by->arg, s->key->key, s->digest, s->padding, hash, n, to, room);
+	if (by->begin(by->arg, &later, s->key->key, s->digest, s->padding, hash, n) == -1)
+		return -1;
+	if (!tls_signature_wait(&later))
+		by->forget(by->arg, &later);
+	else if (later.made > 0 && (size_t)later.made <= room)
+		memcpy(to, later.octets, (size_t)(made = later.made));
+	return made;
+}
+
 static int sign_digest_sign(void *arg, unsigned char *sig, size_t *siglen, size_t sigsize, const unsigned char *tbs,
 			    size_t tbslen)
 {
@@ -142,6 +162,7 @@ static int sign_digest_sign(void *arg, unsigned char *sig, size_t *siglen, size_
 	unsigned int n = 0;
 	long made;
 	int max = EVP_PKEY_get_size(s->key->public);
+	size_t room;
 
 	if (max <= 0 || max > TLS_SIGNATURE_MAX)
 		return 0;
@@ -151,7 +172,9 @@ static int sign_digest_sign(void *arg, unsigned char *sig, size_t *siglen, size_
 	}
 	if (EVP_Digest(tbs, tbslen, hash, &n, s->md, NULL) != 1 || n != tls_digest_size(s->digest))
 		return 0;
-	made = by->sign(by->arg, s->key->key, s->digest, s->padding, hash, n, sig, sigsize < (size_t)max ? sigsize : (size_t)max);
+	room = sigsize < (size_t)max ? sigsize : (size_t)max;
+	made = s->padding == TLS_PADDING_NONE ? by->sign(by->arg, s->key->key, s->digest, s->padding, hash, n, sig, room) :
+						sign_rsa(s, by, hash, n, sig, room);
 	if (made <= 0)
 		return 0;
 	*siglen = (size_t)made;

@@ -4,13 +4,19 @@
  * and knows them only during a call.  OpenSSL reads a record's header, then its body, and keeps a part of a record
  * itself, so that the view is always used up when it wants more; read-ahead is off, so that octets behind the handshake's last record
  * stay with the caller.
+ *
+ * A handshake that may ask for an RSA signature runs on a stack of its own (fiber.h), so that it can be left in the middle.  Such
+ * a session is freed only after that stack was run to its end: the signature is given up, OpenSSL fails the handshake and frees what
+ * it holds.
  */
+#include "tls/fiber.h"
 #include "tls/openssl.h"
 
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509_vfy.h>
+#include <assert.h>
 #include <stdio.h>
 
 struct ossl_session {
@@ -27,6 +33,10 @@ struct ossl_session {
 	char words[40];
 	struct buf key;   /* of its context's cache; empty: it is not kept */
 	char resumed_peer[OSSL_PEER_MAX]; /* whom the session that is resumed was verified as */
+	struct fiber *fiber; /* the handshake that was left in the middle; NULL: none */
+	const struct tls_signature *awaited; /* by it */
+	bool given_up;       /* nobody waits for the handshake any more */
+	int result;          /* of SSL_do_handshake */
 };
 
 #define CACHE_KEY_MAX (TLS_NAMES_MAX * OSSL_PEER_MAX + OSSL_PEER_MAX + 1)
@@ -214,10 +224,72 @@ fail:
 	return NULL;
 }
 
+/* ---- a handshake that can be left ---- */
+
+bool tls_signature_init(struct tls_signature *later)
+{
+	struct ossl_session *s = fiber_arg();
+
+	if (!s)
+		return false;
+	later->made = 0;
+	later->ready = s->base.ready;
+	later->arg = s->base.ready_arg;
+	return true;
+}
+
+bool tls_signature_wait(struct tls_signature *later)
+{
+	struct ossl_session *s = fiber_arg();
+
+	s->awaited = later;
+	while (later->made == 0 && !s->given_up)
+		fiber_pause();
+	s->awaited = NULL;
+	return later->made != 0;
+}
+
+static void shake(void *arg)
+{
+	struct ossl_session *s = arg;
+
+	s->result = SSL_do_handshake(s->ssl);
+}
+
+/* As SSL_do_handshake, to where it ends or waits. */
+static enum fiber_state go_on(struct ossl_session *s)
+{
+	struct fibers *stacks = s->context->signer.fibers;
+	enum fiber_state st = FIBER_OVER;
+
+	if (s->fiber)
+		st = fiber_resume(stacks, s->fiber);
+	else if (s->context->may_wait && s->base.ready && !SSL_is_init_finished(s->ssl))
+		st = fiber_start(stacks, shake, s, &s->fiber);
+	else
+		shake(s);
+	if (st == FIBER_OVER)
+		s->fiber = NULL;
+	return st;
+}
+
+static void give_up(struct ossl_session *s)
+{
+	enum fiber_state st;
+
+	s->given_up = true;
+	ERR_clear_error();
+	st = go_on(s); /* its alert goes nowhere */
+	assert(st == FIBER_OVER);
+	ERR_clear_error();
+}
+
 static void ossl_free(struct tls_session *base)
 {
 	struct ossl_session *s = (struct ossl_session *)base;
 
+	if (s->fiber)
+		give_up(s);
 	SSL_free(s->ssl);
 	buf_free(&s->key);
 	alloc_put(&alloc_libc, s);
@@ -264,12 +336,19 @@ static void leave(struct ossl_session *s)
 static enum tls_status ossl_handshake(struct tls_session *base, struct view *in, struct buf *out)
 {
 	struct ossl_session *s = (struct ossl_session *)base;
-	enum tls_status st;
-	int r;
+	enum tls_status st = TLS_SIGNING;
 
+	if (s->awaited && s->awaited->made == 0)
+		return st;
 	enter(s, in, out);
-	r = SSL_do_handshake(s->ssl);
-	st = r == 1 ? TLS_OK : judge(s, r, "handshake");
+	switch (go_on(s)) {
+	case FIBER_PAUSED: break;
+	case FIBER_OVER: st = s->result == 1 ? TLS_OK : judge(s, s->result, "handshake"); break;
+	case FIBER_NO_MEMORY:
+		snprintf(s->base.why, sizeof s->base.why, "handshake: no memory for a stack");
+		st = TLS_FAILED;
+		break;
+	}
 	if (st == TLS_CLOSED) { /* close_notify before the end of the handshake */
 		snprintf(s->base.why, sizeof s->base.why, "handshake: the peer closed it");
 		st = TLS_FAILED;
@@ -318,7 +397,7 @@ static void ossl_close(struct tls_session *base, struct buf *out)
 	struct ossl_session *s = (struct ossl_session *)base;
 
 	enter(s, NULL, out);
-	if (SSL_is_init_finished(s->ssl))
+	if (!s->fiber && SSL_is_init_finished(s->ssl))
 		SSL_shutdown(s->ssl); /* once: close_notify goes out; the peer's is not waited for */
 	ERR_clear_error();
 	leave(s);

@@ -13,6 +13,14 @@
 #define ASK_SIZE (8u + 4 + 4 + 1 + 4)
 /* KEY_SIGNED: u64 stream, u8 ok, u32 length, signature */
 #define ANSWER_SIZE (8u + 1 + 4)
+_Static_assert(SIGN_CLIENT_FRAME_MAX == HEADER + ANSWER_SIZE + TLS_SIGNATURE_MAX, "a longest answer fits");
+
+struct answer {
+	uint64_t stream;
+	bool ok;
+	const unsigned char *signature;
+	size_t n, frame; /* octets of the signature, of all */
+};
 
 static uint64_t now_us(void)
 {
@@ -45,22 +53,58 @@ void sign_client_init(struct sign_client *s, uint32_t ask, uint32_t answer)
 	*s = (struct sign_client){ .fd = -1, .ask = ask, .answer = answer, .timeout_ms = SIGN_CLIENT_MS };
 }
 
+/* Takes the signature from among those awaited, and wakes who awaits it. */
+static void make(struct tls_signature **at, long made)
+{
+	struct tls_signature *w = *at;
+
+	*at = w->next;
+	w->made = made;
+	w->ready(w->arg);
+}
+
+/* Nothing more is to be had from this descriptor: a late answer would be taken for that of the next request. */
+static void end(struct sign_client *s)
+{
+	if (s->fd == -1 || s->broken)
+		return;
+	s->broken = true;
+	s->owed = 0;
+	s->in_n = 0;
+	shutdown(s->fd, SHUT_RDWR); /* `keys` sees it, and a watch on it wakes */
+	while (s->awaited) {
+		s->failed++;
+		make(&s->awaited, -1);
+	}
+}
+
 void sign_client_set_fd(struct sign_client *s, int fd)
 {
+	end(s);
 	if (s->fd != -1)
 		close(s->fd);
 	s->fd = fd;
+	s->broken = false;
 }
 
 bool sign_client_is_open(const struct sign_client *s)
 {
-	return s->fd != -1;
+	return s->fd != -1 && !s->broken;
 }
 
 void sign_client_free(struct sign_client *s)
 {
 	sign_client_set_fd(s, -1);
+	fibers_free(&s->fibers);
 }
+
+struct tls_signer sign_client_signer(struct sign_client *s)
+{
+	return (struct tls_signer){ .sign = sign_client_sign, .begin = sign_client_begin, .forget = sign_client_forget, .arg = s,
+				    .fibers = &s->fibers };
+}
+
+/* ---- the descriptor ---- */
 
 /* Waits until the descriptor can be read or written, at most until `until`. */
 static bool wait_for(int fd, short what, uint64_t until)
@@ -81,68 +125,159 @@ static bool wait_for(int fd, short what, uint64_t until)
 	}
 }
 
-static bool move(int fd, unsigned char *p, size_t n, bool out, uint64_t until)
+/* After a send or recv of -1: is it to be tried again, now that there was a wait? */
+static bool may_retry(int fd, bool out, uint64_t until)
+{
+	if (errno == EINTR)
+		return true;
+	if (errno == ENOMEM || errno == ENOBUFS) { /* the kernel's, which comes back; without us TLS would not */
+		poll(NULL, 0, 1);
+		return now_us() < until;
+	}
+	return (errno == EAGAIN || errno == EWOULDBLOCK) && wait_for(fd, out ? POLLOUT : POLLIN, until);
+}
+
+static bool write_all(int fd, const unsigned char *p, size_t n, uint64_t until)
 {
 	while (n) {
-		ssize_t r = out ? send(fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL) : recv(fd, p, n, MSG_DONTWAIT);
+		ssize_t r = send(fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
 
-		if (r > 0) {
+		if (r >= 0) {
 			p += r;
 			n -= (size_t)r;
-		} else if (r == 0) {
-			return false;
-		} else if (errno == ENOMEM || errno == ENOBUFS) { /* the kernel's, which comes back; without us TLS would not */
-			if (now_us() >= until)
-				return false;
-			poll(NULL, 0, 1);
-		} else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-			if (!wait_for(fd, out ? POLLOUT : POLLIN, until))
-				return false;
-		} else if (errno != EINTR) {
+		} else if (!may_retry(fd, true, until)) {
 			return false;
 		}
 	}
 	return true;
 }
 
-/* >0: octets of the signature; 0: `keys` refused; -1: the channel is broken. */
-static long exchange(struct sign_client *s, const unsigned char *ask, size_t n, unsigned char *to, size_t room)
+/* Reads what is there.  1: something; 0: nothing now; -1: the end. */
+static int read_more(struct sign_client *s)
 {
-	uint64_t until = now_us() + (uint64_t)s->timeout_ms * 1000;
-	unsigned char head[HEADER + ANSWER_SIZE];
-	const unsigned char *r = head;
-	uint64_t length, type, stream, ok, size;
+	for (;;) {
+		ssize_t r = recv(s->fd, s->in + s->in_n, sizeof s->in - s->in_n, MSG_DONTWAIT);
 
-	if (!move(s->fd, (unsigned char *)(uintptr_t)ask, n, true, until) || !move(s->fd, head, sizeof head, false, until))
-		return -1;
-	length = get(&r, 4);
-	type = get(&r, 4);
-	stream = get(&r, 8);
-	ok = get(&r, 1);
-	size = get(&r, 4);
-	if (type != s->answer || stream != s->stream || length != ANSWER_SIZE + size || size > TLS_SIGNATURE_MAX)
-		return -1;
-	if (ok != 1 || size == 0 || size > room) {
-		unsigned char rest[TLS_SIGNATURE_MAX];
-
-		return move(s->fd, rest, (size_t)size, false, until) ? 0 : -1;
+		if (r > 0) {
+			s->in_n += (size_t)r;
+			return 1;
+		}
+		if (r == 0)
+			return -1;
+		if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOMEM || errno == ENOBUFS)
+			return 0;
+		if (errno != EINTR)
+			return -1;
 	}
-	return move(s->fd, to, (size_t)size, false, until) ? (long)size : -1;
 }
 
-long sign_client_sign(void *arg, uint32_t key, uint32_t digest, uint8_t padding, const void *hash, size_t n,
-		      unsigned char *to, size_t room)
+/* ---- answers ---- */
+
+/* The first of what was read.  1: it is whole; 0: more is to come; -1: it is none. */
+static int parse(const struct sign_client *s, struct answer *a)
 {
-	struct sign_client *s = arg;
-	unsigned char ask[HEADER + ASK_SIZE + TLS_HASH_MAX], *p = ask;
-	uint64_t from = now_us();
-	long made;
+	const unsigned char *r = s->in;
+	uint64_t length, type, ok, size;
+
+	if (s->in_n < HEADER + ANSWER_SIZE)
+		return 0;
+	length = get(&r, 4);
+	type = get(&r, 4);
+	a->stream = get(&r, 8);
+	ok = get(&r, 1);
+	size = get(&r, 4);
+	if (type != s->answer || length != ANSWER_SIZE + size || size > TLS_SIGNATURE_MAX || a->stream == 0 || a->stream > s->stream)
+		return -1;
+	a->frame = HEADER + ANSWER_SIZE + (size_t)size;
+	a->signature = r;
+	a->n = (size_t)size;
+	a->ok = ok == 1 && size > 0;
+	return s->in_n >= a->frame;
+}
+
+static void drop(struct sign_client *s, const struct answer *a)
+{
+	s->in_n -= a->frame;
+	memmove(s->in, s->in + a->frame, s->in_n);
+}
+
+/* Hands out the answers that have come, up to that to `own` (0: all).  1: own is at the head; 0: more has to come; -1: broken. */
+static int hand_out(struct sign_client *s, uint64_t own, struct answer *a)
+{
+	int r;
+
+	while ((r = parse(s, a)) == 1) {
+		struct tls_signature **at = &s->awaited;
+
+		if (a->stream == own)
+			return 1;
+		if (s->owed == 0)
+			return -1; /* nobody asked */
+		s->owed--;
+		while (*at && (*at)->number != a->stream)
+			at = &(*at)->next;
+		if (*at) { /* else its session is gone */
+			s->failed += !a->ok;
+			if (a->ok)
+				memcpy((*at)->octets, a->signature, a->n);
+			make(at, a->ok ? (long)a->n : -1);
+		}
+		drop(s, a);
+	}
+	return r;
+}
+
+bool sign_client_take(struct sign_client *s)
+{
+	struct answer a;
+	int r = 1;
+
+	if (!sign_client_is_open(s))
+		return false;
+	while (r == 1) {
+		r = read_more(s);
+		if (hand_out(s, 0, &a) == -1)
+			r = -1;
+	}
+	if (r == -1)
+		end(s);
+	return r != -1;
+}
+
+/* >0: octets of the signature; 0: `keys` refused; -1: the channel is broken. */
+static long wait_own(struct sign_client *s, uint64_t own, uint64_t until, unsigned char *to, size_t room)
+{
+	struct answer a;
+	long made = 0;
+	int had;
+
+	while ((had = hand_out(s, own, &a)) != 1) {
+		int r = had == 0 && wait_for(s->fd, POLLIN, until) ? read_more(s) : -1;
+
+		if (r == -1)
+			return -1;
+		if (r == 0)
+			poll(NULL, 0, 1); /* the kernel's memory, which comes back */
+	}
+	if (a.ok && a.n <= room) {
+		memcpy(to, a.signature, a.n);
+		made = (long)a.n;
+	}
+	drop(s, &a);
+	return made;
+}
+
+/* ---- questions ---- */
+
+/* The stream number, or 0.  One that is not patient does not wait for room. */
+static uint64_t ask(struct sign_client *s, uint32_t key, uint32_t digest, uint8_t padding, const void *hash, size_t n, bool patient)
+{
+	unsigned char frame[HEADER + ASK_SIZE + TLS_HASH_MAX], *p = frame;
+	ssize_t sent = 0;
 
 	s->asked++;
-	if (s->fd == -1 || n > TLS_HASH_MAX) {
-		s->failed++;
-		return -1;
-	}
+	if (!sign_client_is_open(s) || n > TLS_HASH_MAX)
+		return 0;
 	put(&p, ASK_SIZE + n, 4);
 	put(&p, s->ask, 4);
 	put(&p, ++s->stream, 8);
@@ -151,11 +286,55 @@ long sign_client_sign(void *arg, uint32_t key, uint32_t digest, uint8_t padding,
 	put(&p, padding, 1);
 	put(&p, n, 4);
 	memcpy(p, hash, n);
-	made = exchange(s, ask, HEADER + ASK_SIZE + n, to, room);
+	n += HEADER + ASK_SIZE;
+	if (!patient)
+		sent = send(s->fd, frame, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (sent == -1 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOMEM || errno == ENOBUFS))
+		return 0;
+	if (sent >= 0 && write_all(s->fd, frame + sent, n - (size_t)sent, now_us() + (uint64_t)s->timeout_ms * 1000))
+		return s->stream;
+	end(s);
+	return 0;
+}
+
+long sign_client_sign(void *arg, uint32_t key, uint32_t digest, uint8_t padding, const void *hash, size_t n,
+		      unsigned char *to, size_t room)
+{
+	struct sign_client *s = arg;
+	uint64_t from = now_us(), own = ask(s, key, digest, padding, hash, n, true);
+	long made = own ? wait_own(s, own, from + (uint64_t)s->timeout_ms * 1000, to, room) : -1;
+
 	s->waited_us += now_us() - from;
-	if (made == -1)
-		sign_client_set_fd(s, -1); /* a late answer would be taken for that of the next request */
+	if (own && made == -1)
+		end(s);
 	if (made <= 0)
 		s->failed++;
 	return made > 0 ? made : -1;
+}
+
+int sign_client_begin(void *arg, struct tls_signature *later, uint32_t key, uint32_t digest, uint8_t padding, const void *hash, size_t n)
+{
+	struct sign_client *s = arg;
+
+	later->number = s->owed < SIGN_CLIENT_PENDING_MAX ? ask(s, key, digest, padding, hash, n, false) : 0;
+	if (later->number == 0) {
+		s->failed++;
+		return -1;
+	}
+	s->owed++;
+	later->made = 0;
+	later->next = s->awaited;
+	s->awaited = later;
+	return 0;
+}
+
+void sign_client_forget(void *arg, struct tls_signature *later)
+{
+	struct sign_client *s = arg;
+
+	for (struct tls_signature **at = &s->awaited; *at; at = &(*at)->next)
+		if (*at == later) {
+			*at = later->next;
+			return;
+		}
 }

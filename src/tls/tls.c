@@ -12,6 +12,12 @@ void tls_session_free(struct tls_session *s)
 		s->engine->free(s);
 }
 
+void tls_session_watch(struct tls_session *s, void (*ready)(void *arg), void *arg)
+{
+	s->ready = ready;
+	s->ready_arg = arg;
+}
+
 enum tls_status tls_handshake(struct tls_session *s, struct view *in, struct buf *out)
 {
 	return s->engine->handshake(s, in, out);

@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct fibers; /* fiber.h */
 struct tls_context;
 struct tls_session;
 
@@ -33,11 +34,26 @@ enum tls_padding { TLS_PADDING_NONE = 1 /* ECDSA */, TLS_PADDING_PKCS1, TLS_PADD
 
 size_t tls_digest_size(uint32_t digest); /* octets; 0: no such digest */
 
+/* A signature that comes later.  Its memory is the caller's, in place until `made` is not 0 or the signer was told to forget it. */
+struct tls_signature {
+	struct tls_signature *next; /* the signer's */
+	uint64_t number;            /* the signer's */
+	long made;                  /* 0: not yet; octets; -1: there will be none */
+	void (*ready)(void *arg);   /* called once when made is no longer 0, maybe in the middle of another handshake: it may only note it */
+	void *arg;
+	unsigned char octets[TLS_SIGNATURE_MAX];
+};
+
 struct tls_signer {
 	/* Signs the hash with key number `key`.  Returns the octets written to `to`, or -1.  May block (see sign_client.h). */
 	long (*sign)(void *arg, uint32_t key, uint32_t digest, uint8_t padding, const void *hash, size_t n, unsigned char *to,
 		     size_t room);
 	void *arg;
+	/* RSA takes milliseconds: where it can, a handshake does not wait for it (tls_session_watch).  `begin` asks and returns at once:
+	 * -1, it cannot.  NULL: `sign` does all.  fibers: the stacks of handshakes that wait, borrowed; of the thread that shakes hands. */
+	int (*begin)(void *arg, struct tls_signature *, uint32_t key, uint32_t digest, uint8_t padding, const void *hash, size_t n);
+	void (*forget)(void *arg, struct tls_signature *);
+	struct fibers *fibers;
 };
 
 /* ---- contexts ---- */
@@ -75,7 +91,7 @@ struct tls_server_options {
 					      is told in the facts and decides nothing.  NULL: not asked */
 };
 struct tls_context *tls_server_new(const struct tls_server_options *, struct error *);
-/* Asks the signer for one signature and checks it against the nth certificate: -1 (and why) when the key is missing, does not
+/* Asks the signer for one signature and checks it against the nth certificate (of tls_client_with: 0): -1 (and why) when the key is missing, does not
  * belong to the certificate, or nobody answers.  It is then broken, and not shown until a check says otherwise.  In the thread
  * that shakes hands. */
 int tls_server_check(struct tls_context *, unsigned nth, struct error *);
@@ -92,6 +108,9 @@ struct tls_context *tls_client_new(struct view trust_pem, struct error *);
 /* Another one that shares the trusted certificates of a context of tls_client_new: a bundle of 140 costs 50 ms and a MiB to
  * parse, and each thread wants a context of its own.  Either may be freed first. */
 struct tls_context *tls_client_like(const struct tls_context *, struct error *);
+/* The same with a certificate that is shown to servers that ask for one.  chain: PEM, borrowed during the call; key: its number for the
+ * signer, which is copied, its arg borrowed. */
+struct tls_context *tls_client_with(const struct tls_context *, struct view chain, uint32_t key, const struct tls_signer *, struct error *);
 
 void tls_context_free(struct tls_context *);
 
@@ -151,6 +170,7 @@ struct tls_peer_check {
 enum tls_status {
 	TLS_OK = 1,  /* handshake: it is up.  read: octets were had */
 	TLS_WANT,    /* nothing more without more ciphertext */
+	TLS_SIGNING, /* handshake: nothing more before the signer has answered; see tls_session_watch */
 	TLS_CLOSED,  /* the peer sent close_notify: nothing it sends after it is read */
 	TLS_FAILED   /* see tls_why; `out` may hold an alert that is worth sending */
 };
@@ -184,7 +204,10 @@ struct tls_facts {
  * NULL: memory, an impossible name, or a check without what it needs (a name, a trust bundle, a usable record). */
 struct tls_session *tls_session_new(struct tls_context *, bool server, const struct tls_peer_check *);
 void tls_session_free(struct tls_session *);
-/* Goes on with the handshake: takes from *in (which is advanced), appends to out. TLS_OK, TLS_WANT or TLS_FAILED. */
+/* Before the handshake: whoever drives it can wait.  It may then be TLS_SIGNING, and `ready` is called once (it may only note that)
+ * when tls_handshake goes on.  Without it, the signer blocks. */
+void tls_session_watch(struct tls_session *, void (*ready)(void *arg), void *arg);
+/* Goes on with the handshake: takes from *in (which is advanced), appends to out. TLS_OK, TLS_WANT, TLS_SIGNING or TLS_FAILED. */
 enum tls_status tls_handshake(struct tls_session *, struct view *in, struct buf *out);
 /* Decrypts: at most n octets to `to`, *got says how many.  Call until TLS_WANT.  out: answers such as key updates. */
 enum tls_status tls_read(struct tls_session *, struct view *in, void *to, size_t n, size_t *got, struct buf *out);

@@ -57,7 +57,7 @@ static void on_refused(void *arg, int err)
 
 static void start_listeners(struct web *room)
 {
-	if (room->draining || (!room->role->single && !sign_client_is_open(&room->keys)))
+	if (room->draining || (!room->role->single && !signer_is_open(&room->keys)))
 		return;
 	for (struct accepting *a = room->accepting; a; a = a->next) {
 		if (a->started)
@@ -110,7 +110,7 @@ static void on_channel(struct role *role, enum role_kind peer, uint32_t index, u
 		channel_free(ch);
 		return;
 	}
-	sign_client_set_fd(&room->keys, channel_detach_fd(ch));
+	signer_set_fd(&room->keys, channel_detach_fd(ch));
 	check_certificates(room);
 	start_listeners(room);
 }
@@ -146,7 +146,7 @@ static int prepare(struct role *role, struct error *e)
 	role->state = room;
 	room->role = role;
 	loop_timer_init(&room->grace, role->loop, cut, room);
-	sign_client_init(&room->keys, WIRE_KEY_SIGN, WIRE_KEY_SIGNED);
+	signer_init(&room->keys, role->loop, WIRE_KEY_SIGN, WIRE_KEY_SIGNED);
 	room->visit_most = visits_by_descriptors();
 	room->peers = peers_new(env_random_u64(role->env));
 	room->sections = calloc(role->conf->web_count, sizeof *room->sections);
@@ -204,7 +204,7 @@ static void stop(struct role *role)
 	stop_listeners(room);
 	cut(room);
 	http_stop(room);
-	sign_client_free(&room->keys);
+	signer_free(&room->keys);
 	for (size_t i = 0; room->sections && i < role->conf->web_count; i++)
 		tls_context_free(room->sections[i].tls);
 	free(room->sections);

@@ -16,7 +16,7 @@
 #include "net/conn.h"
 #include "net/listen.h"
 #include "net/peers.h"
-#include "tls/sign_client.h"
+#include "net/signer.h"
 #include "wire/role.h"
 #include "wire/wire.h"
 
@@ -52,7 +52,7 @@ struct section { /* one of conf->webs, as this role serves it */
 struct web {
 	struct role *role;
 	struct section *sections;
-	struct sign_client keys;
+	struct signer keys;
 	struct peers *peers;
 	struct http *http;
 	struct accepting *accepting;

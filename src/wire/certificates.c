@@ -33,7 +33,7 @@ struct tls_context *certificates_context(const struct role *role, const struct c
 	struct tls_server_options o = {
 		.certificates = certificates,
 		.certificates_n = (unsigned)s->n,
-		.signer = { sign_client_sign, s->keys },
+		.signer = sign_client_signer(&s->keys->client),
 		.tickets = s->tickets,
 		.session_context = view_cstr(s->title),
 		.policy = s->policy,
@@ -46,7 +46,7 @@ struct tls_context *certificates_context(const struct role *role, const struct c
 		certificates[i] = (struct tls_server_certificate){ .chain = handoff_get(role->files, "chain", title_of(role, s, i)),
 			                                           .key = s->certificates[i] };
 	if (role->single)
-		o.signer = (struct tls_signer){ role->sign, role->sign_arg };
+		o.signer = (struct tls_signer){ .sign = role->sign, .arg = role->sign_arg };
 	c = tls_server_new(&o, &e);
 	if (!c)
 		tell_broken(role, s, 0, e.text);

@@ -8,7 +8,7 @@
  */
 #ifndef WIRE_CERTIFICATES_H
 #define WIRE_CERTIFICATES_H
-#include "tls/sign_client.h"
+#include "net/signer.h"
 #include "tls/tls.h"
 #include "wire/role.h"
 
@@ -19,7 +19,7 @@ struct certificates_shown {
 	enum tls_policy policy;
 	struct tls_tickets *tickets;       /* NULL: none */
 	const struct tls_context *clients; /* NULL: no client is asked for a certificate */
-	struct sign_client *keys;
+	struct signer *keys;
 	bool silent; /* another loop of the role tells what is broken */
 };
 

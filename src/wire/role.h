@@ -47,7 +47,7 @@ struct role {
 	void (*drained)(struct role *);
 	void *runner;
 	/* --single: how to sign without a channel (keys_sign and the role `keys`); NULL: the channel to `keys` is used, taken
-	 * off the loop by channel_detach_fd and given to tls/sign_client.h */
+	 * off the loop by channel_detach_fd and given to net/signer.h */
 	long (*sign)(void *arg, uint32_t key, uint32_t digest, uint8_t padding, const void *hash, size_t n,
 		     unsigned char *to, size_t room);
 	void *sign_arg;

@@ -221,7 +221,7 @@ static bool in_group(unsigned group, enum role_kind kind)
 	if (group == GROUP_ASKER)
 		return kind == ROLE_SEND || kind == ROLE_POLICY;
 	if (group == GROUP_SIGNER)
-		return kind == ROLE_RECEIVE || kind == ROLE_POLICY || kind == ROLE_WEB;
+		return kind == ROLE_RECEIVE || kind == ROLE_SEND || kind == ROLE_POLICY || kind == ROLE_WEB;
 	if (group == GROUP_LISTENS)
 		return kind == ROLE_RECEIVE || kind == ROLE_WEB;
 	return (unsigned)kind == group;
@@ -356,7 +356,7 @@ bool wire_may_accuse(enum role_kind accuser, enum role_kind peer)
 	switch (accuser) {
 	case ROLE_QUEUE: return peer == ROLE_RECEIVE || peer == ROLE_SEND || peer == ROLE_LOCAL || peer == ROLE_POLICY;
 	case ROLE_LOCAL: return peer == ROLE_RECEIVE;
-	case ROLE_KEYS: return peer == ROLE_RECEIVE || peer == ROLE_POLICY || peer == ROLE_WEB;
+	case ROLE_KEYS: return peer == ROLE_RECEIVE || peer == ROLE_SEND || peer == ROLE_POLICY || peer == ROLE_WEB;
 	case ROLE_RESOLVE: return peer == ROLE_SEND || peer == ROLE_POLICY;
 	default: return false; /* an intruder in receive, send, policy or web must not have the others ended */
 	}

@@ -108,7 +108,7 @@ def make_certificate(folder, name, kind="ec", names=None, ca=None, days=30):
     folder.mkdir(parents=True, exist_ok=True)
     key, cert, csr = folder / f"{name}.key", folder / f"{name}.pem", folder / f"{name}.csr"
     alt = "subjectAltName=" + ",".join(("IP:" if re.match(r"[\d.]+$", n) else "DNS:") + n for n in (names or [name]))
-    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"] if kind == "ec" else ["-newkey", "rsa:2048"]
+    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"] if kind == "ec" else ["-newkey", "rsa:" + (kind[3:] or "2048")]
     if ca is None:
         run("openssl", "req", "-x509", *new, "-nodes", "-keyout", key, "-out", cert, "-days", days, "-subj", f"/CN={name}", "-addext", alt)
     else:
@@ -357,7 +357,10 @@ def talk():
 class Sink:
     """A next hop that says what it is told: takes mail, counts it, and can refuse; STARTTLS when given a certificate."""
 
-    def __init__(self, port=None, address="127.0.0.1", certificate=None, script=None, words=("PIPELINING", "8BITMIME", "SIZE 10000000", "DSN", "SMTPUTF8")):
+    def __init__(self, port=None, address="127.0.0.1", certificate=None, script=None, words=("PIPELINING", "8BITMIME", "SIZE 10000000", "DSN", "SMTPUTF8"),
+                 clients=None, demand=True, version=None):
+        """clients: the CA that judges certificates of clients, which are demanded, or only asked for."""
+        self.clients, self.demand, self.version = clients, demand, version
         self.messages, self.dialogs, self.lock = [], [], threading.Lock()
         self.script = script or {}     # command word -> reply text or function(sink, argument) -> reply
         self.certificate, self.words = certificate, words
@@ -407,10 +410,16 @@ class Sink:
                 if reply.startswith("220"):
                     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
                     context.load_cert_chain(self.certificate.chain, self.certificate.key)
+                    if self.clients:
+                        context.load_verify_locations(self.clients)
+                        context.verify_mode = ssl.CERT_REQUIRED if self.demand else ssl.CERT_OPTIONAL
+                    if self.version:
+                        context.minimum_version = context.maximum_version = self.version
                     conn = context.wrap_socket(conn, server_side=True)
+                    envelope["client"] = conn.getpeercert()
                     stream, tls = conn.makefile("rb"), True
             elif word == "MAIL":
-                envelope = {"from": text, "to": [], "tls": tls}
+                envelope = {"from": text, "to": [], "tls": tls, "client": envelope.get("client")}
                 put(self.answer(word, text, "250 2.1.0 ok"))
             elif word == "RCPT":
                 reply = self.answer(word, text, "250 2.1.5 ok")

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import BINARY, Postrider, free_port, make_certificate, run, wait_for
+from conftest import BINARY, Postrider, free_port, make_certificate, own, run, wait_for
 from mta import CannotPrepare, PostfixRoot
 from signed_tree import SignedTree
 from test_explain import spki_digest
@@ -166,6 +166,25 @@ def test_we_deliver_to_postfix_over_starttls(postrider, postfix, authority, leve
     if level == "verify":
         assert "verified" in done["tls"] and "unverified" not in done["tls"]
     assert m.text().count("TLS connection established from") == 1
+
+
+def test_postfix_demands_a_certificate_of_ours(postrider, postfix, folder, authority):
+    ours = make_certificate(folder / "certs", "sender.test", kind="rsa", ca=authority)
+    m = postfix(smtpd_tls_security_level="encrypt", smtpd_tls_req_ccert="yes", smtpd_tls_CAfile="/etc/postfix/ca.pem")
+    p = postrider(extra=to_postfix(m))
+    submit(p.port, ["alice@mta.test"])
+    p.wait_event("deferred", to="alice@mta.test")
+    assert not mails(m, "alice")
+    p.stop()
+    more = f'client_certificate = "client"\ncertificate "client" {{ chain = "{ours.chain}" key = "{p.dir}/ours.key" }}\n'
+    (p.dir / "ours.key").write_bytes(open(ours.key, "rb").read())
+    if p.user:
+        own(p.dir, p.user)
+    p = postrider(extra=to_postfix(m, more=more))
+    submit(p.port, ["alice@mta.test"])
+    text = wait_for(lambda: mails(m, "alice"), 15, f"the mail\n{p.log()[-1500:]}\n{m.text()[-1500:]}")[0].decode()
+    assert re.search(r"\(Client CN \"sender.test\", Issuer \"ca.test\" \(verified OK\)\)", text.replace("\n\t", " ")), text
+    assert "Trusted TLS connection established from" in m.text()
 
 
 def test_verify_refuses_a_certificate_that_nobody_vouches_for(postrider, postfix):

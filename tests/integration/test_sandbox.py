@@ -58,7 +58,7 @@ def test_every_thread_is_behind_the_filter(postrider, talk):
             assert re.search(r"^NoNewPrivs:\t1$", status, re.M) and re.search(r"^Seccomp:\t2$", status, re.M), (role, status)
             assert all(int(v, 16) == 0 for v in re.findall(r"^Cap(?:Inh|Prm|Eff|Amb):\t(\w+)$", status, re.M)), (role, status)
             threads[role] = threads.get(role, 0) + 1
-    assert threads["receive"] >= 3 and threads["queue"] >= 2 and threads["keys"] == threads["web"] == 1, threads
+    assert threads["receive"] >= 3 and threads["queue"] >= 2 and threads["keys"] == 1 + 3 and threads["web"] == 1, threads
 
 
 @root_only
@@ -136,7 +136,13 @@ def test_a_private_key_stays_with_keys_over_reload_and_crash(postrider, talk, fo
     assert who_knows(p, fresh) == {"keys"} and who_knows(p, certificate) <= {"keys"}
     os.kill(p.pids()["keys"], signal.SIGKILL)
     p.wait_event("role_started", role_name="keys", count=2)
-    wait_for(lambda: "STARTTLS" in talk(p.port).say("EHLO c.test"), 5, "TLS again", step=0.1)
+
+    def again():
+        t = talk(p.port)
+        t.say("EHLO c.test")
+        return t.say("STARTTLS").startswith("220")
+
+    wait_for(again, 5, "TLS again", step=0.1)
     assert deliver(talk, p, tls=True).startswith("250")
     assert who_knows(p, fresh) == {"keys"}, "super reads the file again, and keeps nothing of it"
 

@@ -107,6 +107,35 @@ static void a_delivery_may_be_the_postmaster(void **state)
 	conf_free(c);
 }
 
+static void which_certificate_a_next_hop_is_shown(void **state)
+{
+	struct conf *c = parse_good(BASE "client_certificate = all\n"
+	                            "certificate all { chain = a key = b }\ncertificate one { chain = a key = b }\ncertificate server { chain = a key = b }\n"
+	                            "listener l { address = \"127.0.0.1:1\" certificate = {\"server\", \"one\"} }\n"
+	                            "domain all.test { deliver = mx }\n"
+	                            "domain one.test { deliver = \"smtp://a.test:25\" client_certificate = one }\n"
+	                            "domain none.test { deliver = mx client_certificate = none }\n"
+	                            "domain clear.test { deliver = mx tls = none }\n"
+	                            "domain here.test { deliver = \"maildir:/m/%{user}\" }\n", "t");
+
+	(void)state;
+	assert_string_equal(c->route_hop.client_certificate, "all");
+	assert_string_equal(conf_find_domain(c, VIEW("all.test"))->hop.client_certificate, "all");
+	assert_string_equal(conf_find_domain(c, VIEW("one.test"))->hop.client_certificate, "one");
+	assert_null(conf_find_domain(c, VIEW("none.test"))->hop.client_certificate);
+	assert_null(conf_find_domain(c, VIEW("clear.test"))->hop.client_certificate);
+	assert_null(conf_find_domain(c, VIEW("here.test"))->hop.client_certificate);
+	assert_int_equal(conf_find_certificate(c, "one"), 1);
+	assert_int_equal(conf_find_certificate(c, "none"), -1);
+	assert_true(conf_client_shows(c, 0) && conf_client_shows(c, 1) && !conf_client_shows(c, 2));
+	assert_true(!conf_listener_shows(c, 0) && conf_listener_shows(c, 1) && conf_listener_shows(c, 2));
+	conf_free(c);
+	c = parse_good(BASE "certificate all { chain = a key = b }\n", "t");
+	assert_null(c->route_hop.client_certificate);
+	assert_false(conf_client_shows(c, 0) || conf_listener_shows(c, 0));
+	conf_free(c);
+}
+
 static void a_listener_shows_one_or_several_certificates(void **state)
 {
 	struct conf *c = parse_good(BASE "certificate a { chain = a key = b }\ncertificate b { chain = a key = b }\n"
@@ -368,6 +397,7 @@ int main(void)
 		cmocka_unit_test(every_value_arrives),
 		cmocka_unit_test(a_delivery_may_be_the_postmaster),
 		cmocka_unit_test(web_sections_and_their_policies), cmocka_unit_test(a_listener_shows_one_or_several_certificates),
+		cmocka_unit_test(which_certificate_a_next_hop_is_shown),
 		cmocka_unit_test(tls_by_default_needs_a_certificate),
 		cmocka_unit_test(line_ends_of_windows_are_read),
 		cmocka_unit_test(domains_are_found_in_any_spelling),

@@ -29,7 +29,7 @@ static void put_file(const char *name, const char *text, mode_t mode)
 }
 
 static const char *const names[] = { "p.conf", "chain.pem", "key.pem", "trust.pem",
-	                             "users",  "auth",      "auth2",   "chain2.pem" };
+	                             "users",  "auth",      "auth2",   "chain2.pem", "out.pem", "out.key" };
 
 static int set_up(void **state)
 {
@@ -43,14 +43,17 @@ static int set_up(void **state)
 	put_file("auth", "me:secret", 0600);
 	put_file("auth2", "route:secret", 0600);
 	put_file("chain2.pem", "", 0644);
+	put_file("out.pem", "another chain", 0644);
+	put_file("out.key", "another key", 0600);
 	put_file("p.conf",
 	         "hostname = mx.a.test\nspool = s\ncontrol = c\ntrust = \"trust.pem\"\n"
 	         "certificate default { chain = \"chain.pem\" key = \"key.pem\" }\n"
 	         "certificate second { chain = \"chain2.pem\" key = \"nokey.pem\" }\n"
+	         "certificate out { chain = \"out.pem\" key = \"out.key\" }\n"
 	         "listener mx { address = \"127.0.0.1:1\" }\n"
 	         "domain a.test { deliver = \"maildir:/m/%{user}\" users = users }\n"
 	         "domain b.test { deliver = \"smtp://h.test\" tls = verify auth = auth }\n"
-	         "route { deliver = \"smtp://s.test\" tls = encrypt auth = auth2 }\n",
+	         "route { deliver = \"smtp://s.test\" tls = encrypt auth = auth2 client_certificate = out }\n",
 	         0644);
 	return 0;
 }
@@ -86,7 +89,7 @@ static bool holds(const struct handoff *h, const char *kind, const char *title, 
 	const struct view v = handoff_get(h, kind, title);
 	if (!content)
 		return v.p == NULL;
-	return v.p && view_eq(v, view_cstr(content));
+	return v.p && view_eq(v, view_cstr(content)) && v.p[v.n] == '\0'; /* terminated: super uses a path as it stands */
 }
 
 static void each_role_gets_its_due(void **state)
@@ -99,6 +102,8 @@ static void each_role_gets_its_due(void **state)
 		{ "key", "second", NULL, " " },
 		{ "chain", "default", "the chain", " receive web " },
 		{ "chain", "second", NULL, " " }, /* no key: no TLS with it */
+		{ "key", "out", "another key", " keys " },
+		{ "chain", "out", "another chain", " receive send web " }, /* send shows it to servers */
 		{ "trust", "", "the trust", " send policy " },
 		{ "auth", "b.test", "me:secret", " send " },
 		{ "auth", "", "route:secret", " send " },

@@ -23,6 +23,7 @@ static const struct {
 	{ BASE DOMAIN "listener mx { address = \"192.168.1.1:25\" tls = none }\n", 0, NULL },
 	{ BASE DOMAIN CERT "listener mx { address = \"127.0.0.1:25\"\n tls = none certificate = default }\n", 5,
 	  "shown by no listener" },
+	{ BASE CERT "client_certificate = default\n" DOMAIN "listener mx { address = \"127.0.0.1:25\" tls = none }\n", 0, NULL },
 	{ BASE DOMAIN CERT "listener mx { address = \"127.0.0.1:25\"\n tls_policy = modern }\n", 7, "modern on port 25" },
 	{ BASE DOMAIN CERT "listener mx { address = \"127.0.0.1:25\" tls = none }\nsts_policy a.test { mode = none }\nweb w { address = \"127.0.0.1:443\" }\n", 0, NULL },
 	{ BASE DOMAIN CERT "listener mx { address = \"127.0.0.1:25\" }\nweb w { address = \"127.0.0.1:443\" }\n", 7, "nothing to serve" },

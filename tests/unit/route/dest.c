@@ -264,9 +264,20 @@ static void more_hops(void **state)
 
 static void reads_back(void **state)
 {
+	struct conf *c = parse("certificate \"a;b%c\" { chain = a key = b }\ncertificate d { chain = a key = b }\n"
+			       "domain \"odd.test\" { deliver = \"smtp://a.test:25\" tls = verify client_certificate = \"a;b%c\" }\n"
+			       "client_certificate = d\n");
 	struct route_dest d;
 
 	(void)state;
+	expect(c, VIEW("a@odd.test"), "smtp:a.test:25;tls=verify;certificate=a%3Bb%25c", NULL);
+	expect(c, VIEW("a@other.test"), "mx:other.test;certificate=d", NULL);
+	conf_free(c);
+	assert_int_equal(route_dest_parse(VIEW("smtp:a.test:25;tls=verify;certificate=a%3Bb%25c;require"), &d), 0);
+	assert_string_equal(d.hop.client_certificate, "a;b%c");
+	assert_true(d.require && d.hop.tls == CONF_TLS_VERIFY);
+	assert_int_equal(route_dest_parse(VIEW("mx:a;certificate=a%3"), &d), -1);
+	assert_int_equal(route_dest_parse(view_of("mx:a;certificate=b\0c", 20), &d), -1);
 	assert_int_equal(route_dest_parse(VIEW("smtp:[::1]:26;tls=verify;source=::2;auth="), &d), 0);
 	assert_int_equal(d.hop.delivery.kind, CONF_DELIVER_SMTP);
 	assert_string_equal(d.hop.delivery.host, "::1");
@@ -278,6 +289,7 @@ static void reads_back(void **state)
 	assert_string_equal(d.domain, "a.test");
 	assert_int_equal(d.hop.tls, CONF_TLS_MAY);
 	assert_null(d.auth);
+	assert_null(d.hop.client_certificate);
 	assert_int_equal(route_dest_parse(VIEW("lmtp:/run/a%3Bb%25;auth=x.test"), &d), 0);
 	assert_string_equal(d.hop.delivery.path, "/run/a;b%");
 	assert_string_equal(d.auth, "x.test");

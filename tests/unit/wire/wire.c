@@ -365,7 +365,10 @@ static void rights(void **state)
 		for (uint32_t type = WIRE_NONE + 1; type < WIRE_END; type++)
 			if (wire_allowed(type, ROLE_WEB, b))
 				assert_true(b == ROLE_KEYS && type == WIRE_KEY_SIGN);
-	assert_false(wire_allowed(WIRE_KEY_SIGN, ROLE_SEND, ROLE_KEYS));
+	assert_true(wire_allowed(WIRE_KEY_SIGN, ROLE_SEND, ROLE_KEYS));
+	assert_true(wire_allowed(WIRE_KEY_SIGNED, ROLE_KEYS, ROLE_SEND));
+	assert_false(wire_allowed(WIRE_KEY_SIGNED, ROLE_SEND, ROLE_KEYS));
+	assert_false(wire_allowed(WIRE_KEY_SIGN, ROLE_RECEIVE, ROLE_SEND));
 	assert_false(wire_allowed(WIRE_KEY_SIGN, ROLE_QUEUE, ROLE_KEYS));
 	assert_true(wire_allowed(WIRE_START, ROLE_SUPER, ROLE_KEYS));
 	assert_true(wire_allowed(WIRE_STARTED, ROLE_KEYS, ROLE_SUPER));
@@ -382,6 +385,8 @@ static void rights(void **state)
 		}
 	assert_true(wire_may_accuse(ROLE_QUEUE, ROLE_RECEIVE));
 	assert_true(wire_may_accuse(ROLE_KEYS, ROLE_RECEIVE));
+	assert_true(wire_may_accuse(ROLE_KEYS, ROLE_SEND));
+	assert_false(wire_may_accuse(ROLE_SEND, ROLE_KEYS));
 	assert_true(wire_may_accuse(ROLE_RESOLVE, ROLE_SEND));
 	assert_false(wire_allowed(WIRE_NEED_WORKER, ROLE_RECEIVE, ROLE_SUPER));
 	assert_true(wire_allowed(WIRE_NEED_WORKER, ROLE_LOCAL, ROLE_SUPER));
