@@ -38,6 +38,7 @@ struct probe {
 	long chain_verdict;
 	bool chain_asked;
 	struct error *error;
+	const char *peer;                /* in words; NULL: "the server" */
 };
 
 struct probe_reply {

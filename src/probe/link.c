@@ -62,6 +62,14 @@ static void end(struct probe_link *l, enum probe_end how, const char *why)
 	probe_event(l, "%s", why);
 }
 
+static void end_peer(struct probe_link *l, enum probe_end how, const char *did)
+{
+	char why[200];
+
+	snprintf(why, sizeof why, "%s %s", l->p->peer ? l->p->peer : "the server", did);
+	end(l, how, why);
+}
+
 /* ---- connecting ---- */
 
 static void take_turn(struct probe *p)
@@ -187,7 +195,7 @@ static bool write_all(struct probe_link *l, struct view octets)
 			int64_t left = until - probe_now();
 
 			if (left <= 0 || poll(&wait, 1, (int)left) == 0)
-				end(l, PROBE_LATE, "the server does not read");
+				end_peer(l, PROBE_LATE, "does not read");
 		} else if (errno != EINTR) {
 			end(l, PROBE_RESET, "the connection was closed while we wrote");
 		}
@@ -237,7 +245,7 @@ static int decrypt(struct probe_link *l)
 		int n;
 
 		if (!buf_reserve(&l->in, READ_STEP)) {
-			end(l, PROBE_FLOOD, "the server sends without end");
+			end_peer(l, PROBE_FLOOD, "sends without end");
 			return -1;
 		}
 		ERR_clear_error();
@@ -250,7 +258,7 @@ static int decrypt(struct probe_link *l)
 		case SSL_ERROR_WANT_READ:
 			probe_write(l, view_of("", 0)); /* answers of the TLS layer */
 			return 1;
-		case SSL_ERROR_ZERO_RETURN: end(l, PROBE_NOTIFIED, "the server ended TLS by close_notify"); return -1;
+		case SSL_ERROR_ZERO_RETURN: end_peer(l, PROBE_NOTIFIED, "ended TLS by close_notify"); return -1;
 		default: {
 			const char *reason = ERR_reason_error_string(ERR_peek_last_error());
 			char why[200];
@@ -282,8 +290,10 @@ int probe_fill(struct probe_link *l, int64_t until)
 			break;
 	}
 	if (n <= 0) {
-		end(l, n == 0 ? PROBE_CLOSED : PROBE_RESET,
-		    n == 0 ? "the server closed the connection" : "the connection was reset");
+		if (n == 0)
+			end_peer(l, PROBE_CLOSED, "closed the connection");
+		else
+			end(l, PROBE_RESET, "the connection was reset");
 		return -1;
 	}
 	if (l->tls) {
@@ -292,7 +302,7 @@ int probe_fill(struct probe_link *l, int64_t until)
 		return decrypt(l);
 	}
 	if (!buf_add(&l->in, view_of((const char *)octets, (size_t)n))) {
-		end(l, PROBE_FLOOD, "the server sends without end");
+		end_peer(l, PROBE_FLOOD, "sends without end");
 		return -1;
 	}
 	return 1;
