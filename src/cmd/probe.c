@@ -26,9 +26,8 @@
 #define WINDOW_MS_MAX   60000u
 #define CONNECTIONS_MAX 1000u /* what one run may make at all */
 #define HOST_MAX        256   /* a domain name and NUL */
-#define LIST_MAX        64    /* of --check */
 
-static int read_file(const char *path, struct buf *to)
+int probe_read_file(const char *path, struct buf *to)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t n = -1;
@@ -81,7 +80,7 @@ static int compare(const char *path, const struct probe_report *r, struct probe_
 	int status;
 
 	buf_init(&old, &alloc_libc, FILE_SIZE_MAX);
-	status = read_file(path, &old);
+	status = probe_read_file(path, &old);
 	if (status == 0 && probe_diff_make(d, buf_view(&old), r, &e) == -1) {
 		fprintf(stderr, "postrider probe: %s: %s\n", path, e.text);
 		status = EX_DATAERR;
@@ -125,7 +124,7 @@ struct arguments {
 	struct probe_output output;
 	const char *ca_file, *auth_file;
 	const char *addresses[PROBE_ADDRESSES_MAX];
-	unsigned only[LIST_MAX];
+	unsigned only[PROBE_LIST_MAX];
 	char host[HOST_MAX], hello[HOST_MAX];
 };
 
@@ -160,7 +159,7 @@ static int set_address(const char **to, const char *option, const char *text)
 	return 0;
 }
 
-static int set_name(const char **to, const char *option, const char *text)
+int probe_set_name(const char **to, const char *option, const char *text)
 {
 	struct address literal;
 	bool address =
@@ -172,8 +171,7 @@ static int set_name(const char **to, const char *option, const char *text)
 	return 0;
 }
 
-static int set_number(uint32_t *to, const char *option, const char *text, uint64_t least, uint64_t most,
-		      uint32_t factor)
+int probe_set_number(uint32_t *to, const char *option, const char *text, uint64_t least, uint64_t most, uint32_t factor)
 {
 	uint64_t n;
 
@@ -183,7 +181,8 @@ static int set_number(uint32_t *to, const char *option, const char *text, uint64
 	return 0;
 }
 
-static int set_checks(struct arguments *a, const char *text)
+int probe_set_checks(unsigned list[PROBE_LIST_MAX], unsigned *count, const char *option, const char *text,
+                     const struct probe_check *(*find)(unsigned number))
 {
 	struct view rest = view_cstr(text);
 
@@ -191,16 +190,15 @@ static int set_checks(struct arguments *a, const char *text)
 		struct view one = view_slice(rest, 0, view_find(rest, ','));
 		uint64_t n;
 
-		if (!view_to_u64(one, &n) || n > UINT32_MAX || !probe_check_find((unsigned)n))
-			return cmd_usage("probe", "--check: there is no check \"%.*s\"", VIEW_ARGS(one));
-		if (a->o.only_count == LIST_MAX)
-			return cmd_usage("probe", "--check: more than %d numbers", LIST_MAX);
-		a->only[a->o.only_count++] = (unsigned)n;
+		if (!view_to_u64(one, &n) || n > UINT32_MAX || !find((unsigned)n))
+			return cmd_usage("probe", "%s: there is no check \"%.*s\"", option, VIEW_ARGS(one));
+		if (*count == PROBE_LIST_MAX)
+			return cmd_usage("probe", "%s: more than %u numbers", option, PROBE_LIST_MAX);
+		list[(*count)++] = (unsigned)n;
 		if (one.n == rest.n)
 			break;
 		rest = view_slice(rest, one.n + 1, rest.n);
 	}
-	a->o.only = a->only;
 	return 0;
 }
 
@@ -209,23 +207,23 @@ static int take_value(struct arguments *a, const char *option, const char *value
 	struct probe_server_options *o = &a->o;
 
 	if (strcmp(option, "--helo") == 0)
-		return set_name(&o->hello, option, value);
+		return probe_set_name(&o->hello, option, value);
 	if (strcmp(option, "--name") == 0)
-		return set_name(&o->name, option, value);
+		return probe_set_name(&o->name, option, value);
 	if (strcmp(option, "--recipient") == 0)
 		return set_address(&o->recipient, option, value);
 	if (strcmp(option, "--from") == 0)
 		return set_address(&o->sender, option, value);
 	if (strcmp(option, "--check") == 0)
-		return set_checks(a, value);
+		return probe_set_checks(a->only, &a->o.only_count, option, value, probe_check_find);
 	if (strcmp(option, "--pause") == 0)
-		return set_number(&o->pause_ms, option, value, 0, PAUSE_S_MAX, 1000);
+		return probe_set_number(&o->pause_ms, option, value, 0, PAUSE_S_MAX, 1000);
 	if (strcmp(option, "--timeout") == 0)
-		return set_number(&o->timeout_ms, option, value, 1, TIMEOUT_S_MAX, 1000);
+		return probe_set_number(&o->timeout_ms, option, value, 1, TIMEOUT_S_MAX, 1000);
 	if (strcmp(option, "--window") == 0)
-		return set_number(&o->window_ms, option, value, 50, WINDOW_MS_MAX, 1);
+		return probe_set_number(&o->window_ms, option, value, 50, WINDOW_MS_MAX, 1);
 	if (strcmp(option, "--connections") == 0)
-		return set_number(&o->connections_max, option, value, 1, CONNECTIONS_MAX, 1);
+		return probe_set_number(&o->connections_max, option, value, 1, CONNECTIONS_MAX, 1);
 	if (strcmp(option, "--address") == 0) {
 		if (o->address_count == PROBE_ADDRESSES_MAX)
 			return cmd_usage("probe", "more than %u times --address", PROBE_ADDRESSES_MAX);
@@ -295,9 +293,9 @@ static int run(struct arguments *a, struct buf *trust, struct buf *login)
 	int status = 0;
 
 	if (a->ca_file || access(DEFAULT_TRUST, R_OK) == 0)
-		status = read_file(a->ca_file ? a->ca_file : DEFAULT_TRUST, trust);
+		status = probe_read_file(a->ca_file ? a->ca_file : DEFAULT_TRUST, trust);
 	if (status == 0 && a->auth_file)
-		status = read_file(a->auth_file, login);
+		status = probe_read_file(a->auth_file, login);
 	if (status != 0)
 		return status;
 	a->o.trust = buf_view(trust);
@@ -332,6 +330,7 @@ static int probe_server_command(int argc, char **argv)
 	if (!a.o.port)
 		a.o.port = a.o.implicit ? 465 : 25;
 	a.o.addresses = a.addresses;
+	a.o.only = a.only;
 	find_hello(&a);
 	snprintf(sender, sizeof sender, "postmaster@%s", a.o.hello);
 	if (!a.o.sender)
@@ -351,5 +350,7 @@ int cmd_probe(int argc, char **argv)
 		return cmd_usage("probe", "what is to be probed?");
 	if (strcmp(argv[1], "server") == 0)
 		return probe_server_command(argc - 2, argv + 2);
+	if (strcmp(argv[1], "client") == 0)
+		return probe_client_command(argc - 2, argv + 2);
 	return cmd_usage("probe", "what is %s?", argv[1]);
 }

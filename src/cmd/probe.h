@@ -17,6 +17,21 @@ int probe_output_option(struct probe_output *, const char *option, const char *v
  * sysexits.h. */
 int probe_output(const struct probe_output *, const struct probe_report *);
 
+/* ---- what all kinds of probe take: 0, or an exit status and the error was said ---- */
+
+#define PROBE_LIST_MAX 64u /* numbers of --check and --cases */
+
+struct buf;
+int probe_read_file(const char *path, struct buf *to);
+int probe_set_name(const char **to, const char *option, const char *text); /* a domain name; for --helo also a literal */
+int probe_set_number(uint32_t *to, const char *option, const char *text, uint64_t least, uint64_t most, uint32_t factor);
+int probe_set_checks(unsigned list[PROBE_LIST_MAX], unsigned *count, const char *option, const char *text,
+                     const struct probe_check *(*find)(unsigned number));
+
+/* ---- the kinds: argv from behind their word on ---- */
+
+int probe_client_command(int argc, char **argv); /* probe_client.c */
+
 /* ---- probe_screen.c ---- */
 
 void probe_screen_report(const struct probe_report *, const struct probe_diff *, bool verbose, FILE *);

@@ -41,7 +41,7 @@ EXCEPTIONS = {}
 # Tables of spec/ and the rooms that compile them.
 SPEC_ROOMS = {
     "server.def": {"smtp"}, "client.def": {"smtp"}, "lifetimes.def": {"smtp"}, "replies.def": {"smtp"},
-    "config.def": {"conf"}, "events.def": {"events"}, "probe.def": {"probe"},
+    "config.def": {"conf"}, "events.def": {"events"}, "probe.def": {"probe"}, "probe_client.def": {"probe"}, "probe_domain.def": {"probe"},
 }
 
 BANNED = "strcpy strcat sprintf vsprintf gets strtok alloca atoi atol atoll system popen tmpnam mktemp".split()
