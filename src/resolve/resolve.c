@@ -4,12 +4,11 @@
  * and the choice of servers are libunbound's.  What it cannot say is temporary: a SERVFAIL defers mail, it never bounces.
  * The role holds no file: servers come from the configuration or from the bytes of resolv.conf that super handed over.
  */
-#include "resolve/packet.h"
+#include "resolve/answer.h"
 #include "resolve/trust.h"
 #include "wire/role.h"
 #include "wire/wire.h"
 
-#include <idn2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +19,6 @@
 /* Requests in flight from one `send`: deliveries in flight are bounded, and each asks for one name at a time. */
 #define RESOLVE_REQUESTS_MAX 20000
 #define DNS_CLASS_IN 1
-#define DNS_NXDOMAIN 3
 
 struct asker { /* a channel of `send` or `policy` */
 	struct asker *next;
@@ -39,13 +37,9 @@ struct request {
 	unsigned open;       /* queries without an answer */
 	struct query { struct request *request; enum packet_type type; } queries[2];
 	enum wire_resolve_kind kind;
-	char name[PACKET_NAME_MAX], canonical[PACKET_NAME_MAX];
-	struct buf list;
-	unsigned count;
-	uint32_t ttl;
-	bool secure, answered, nxdomain, temporary, bogus; /* secure: all answers that were used are */
+	char name[PACKET_NAME_MAX];
+	struct answer got;
 	bool parked;         /* not asked yet: see trust.h */
-	char reason[200];
 };
 
 struct resolve {
@@ -78,76 +72,27 @@ static void request_free(struct request *r)
 	request_unlink(r);
 	if (r->asker)
 		r->asker->count--;
-	buf_free(&r->list);
+	answer_free(&r->got);
 	free(r);
-}
-
-static enum wire_resolve_status status_of(const struct request *r)
-{
-	if (r->count > 0)
-		return WIRE_DNS_OK;
-	if (r->bogus)
-		return WIRE_DNS_BOGUS;
-	if (r->temporary) /* one of two address queries failing leaves the other's answer */
-		return WIRE_DNS_TEMPORARY;
-	return r->nxdomain ? WIRE_DNS_NXDOMAIN : WIRE_DNS_NODATA;
 }
 
 static void answer(struct request *r)
 {
-	enum wire_resolve_status status = status_of(r);
-	struct wire_RESOLVED m = {
-		.stream = r->stream,
-		.status = (uint8_t)status,
-		.secure = r->secure && r->answered && status != WIRE_DNS_BOGUS && status != WIRE_DNS_TEMPORARY,
-		.canonical = view_cstr(r->canonical),
-		.ttl = r->ttl == UINT32_MAX ? 0 : r->ttl,
-		.records = buf_view(&r->list),
-		.reason = view_cstr(r->reason),
-	};
+	struct wire_RESOLVED m = answer_wire(&r->got);
 
+	m.stream = r->stream;
 	if (r->asker && !wire_send_RESOLVED(r->asker->channel, &m) && channel_is_open(r->asker->channel))
 		EMIT(r->asker->room->role->events, FAULT, F_STR("where", "resolve"), F_STR("reason", "an answer could not be told"));
 	request_free(r);
-}
-
-/* What is used must be secure, or the whole is not.  What is not used (bogus, or no answer at all) counts for nothing: else a
- * spoilt AAAA beside a good A would make the host insecure, and DANE be passed over (RFC 7672 2.1.2). */
-static void note_security(struct request *r, struct view packet, int security)
-{
-	r->answered = true;
-	r->secure = r->secure && security == 2;
-	if (!r->canonical[0])
-		packet_canonical(packet, r->canonical);
 }
 
 static void on_answer(void *arg, int rcode, void *packet, int length, int security, char *why_bogus, int limited)
 {
 	struct query *q = arg;
 	struct request *r = q->request;
-	size_t before = buf_len(&r->list);
-	unsigned count = r->count;
 
 	(void)limited;
-	if (rcode == 0 && length > 3) /* libunbound says 0 for every answer that it has; the answer's own word is in its header */
-		rcode = ((const unsigned char *)packet)[3] & 0x0f;
-	if (security == 1) {
-		r->bogus = true;
-		snprintf(r->reason, sizeof r->reason, "%s", why_bogus ? why_bogus : "DNSSEC validation failed");
-	} else if (rcode == DNS_NXDOMAIN) {
-		r->nxdomain = true;
-		note_security(r, view_of(packet, length > 0 ? (size_t)length : 0), security);
-	} else if (rcode != 0 || length < 0) {
-		r->temporary = true;
-		snprintf(r->reason, sizeof r->reason, "the DNS answers with code %d", rcode);
-	} else if (packet_read(view_of(packet, (size_t)length), q->type, &r->list, &count, &r->ttl) == -1) {
-		r->list.wr = r->list.rd + before; /* nothing of a broken packet is used */
-		r->temporary = true;
-		snprintf(r->reason, sizeof r->reason, "the DNS answer is malformed");
-	} else {
-		r->count = count;
-		note_security(r, view_of(packet, (size_t)length), security);
-	}
+	answer_take(&r->got, q->type, rcode, length < 0 ? view_of(NULL, 0) : view_of(packet, (size_t)length), security, why_bogus);
 	if (--r->open == 0)
 		answer(r);
 }
@@ -164,26 +109,8 @@ static void ask(struct ub_ctx *ctx, struct request *r, struct query *q, enum pac
 	e = ub_resolve_event(ctx, r->name, (int)type, DNS_CLASS_IN, q, on_answer, NULL);
 	if (e != 0) {
 		r->open--;
-		r->temporary = true;
-		snprintf(r->reason, sizeof r->reason, "%s", ub_strerror(e));
+		answer_fail(&r->got, ub_strerror(e));
 	}
-}
-
-/* A name in the DNS's letters: U-labels become A-labels (RFC 5891). */
-static bool ascii_name(struct view name, char to[PACKET_NAME_MAX])
-{
-	char text[PACKET_NAME_MAX], *ascii = NULL;
-	bool ok;
-
-	if (name.n == 0 || name.n >= sizeof text || memchr(name.p, 0, name.n))
-		return false;
-	memcpy(text, name.p, name.n);
-	text[name.n] = 0;
-	ok = idn2_to_ascii_8z(text, &ascii, IDN2_NONTRANSITIONAL) == IDN2_OK && strlen(ascii) < PACKET_NAME_MAX;
-	if (ok)
-		snprintf(to, PACKET_NAME_MAX, "%s", ascii);
-	idn2_free(ascii);
-	return ok;
 }
 
 static void start(struct request *r, struct ub_ctx *ctx)
@@ -236,14 +163,11 @@ static bool start_request(struct asker *a, const struct wire_RESOLVE *m)
 	r->asker = a;
 	r->stream = m->stream;
 	r->kind = (enum wire_resolve_kind)m->kind;
-	r->ttl = UINT32_MAX;
-	r->secure = true;
-	buf_init(&r->list, &alloc_libc, CHANNEL_FRAME_MAX / 2);
+	answer_init(&r->got);
 	request_link(r, &a->requests);
 	a->count++;
-	if (!ascii_name(m->name, r->name)) {
-		r->nxdomain = true;
-		snprintf(r->reason, sizeof r->reason, "that is no domain name");
+	if (!answer_name(m->name, r->name)) {
+		answer_no_name(&r->got);
 		answer(r);
 	} else if (ctx)
 		start(r, ctx);
