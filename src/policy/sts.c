@@ -2,7 +2,6 @@
 #include "policy/sts.h"
 
 #include "policy/dns.h"
-#include "policy/fetch.h"
 #include "policy/store.h"
 
 #include <psmtp.h>
@@ -162,61 +161,79 @@ static bool is_plain(const char *type)
 	return view_eq_nocase(view_trim(view_slice(v, 0, view_find(v, ';'))), VIEW("text/plain"));
 }
 
-static void take_policy(struct lookup *l, struct view text)
+bool sts_read_fetched(const struct fetch_result *r, struct sts_policy *read, struct buf *mx, enum wire_rpt_result *result, char reason[STS_REASON_SIZE])
 {
-	struct policy *room = l->room;
-	struct store_policy fresh;
-	struct sts_policy read;
 	const char *wrong;
 
-	store_policy_init(&fresh);
-	wrong = sts_policy_read(text, &read, &fresh.mx);
-	if (!wrong && !buf_add(&fresh.text, text))
-		wrong = "there is no memory for it";
-	if (wrong) {
-		char reason[160];
-		snprintf(reason, sizeof reason, "the policy cannot be used: %s", wrong);
-		store_policy_free(&fresh);
-		fail(l, WIRE_RPT_STS_POLICY_INVALID, reason);
-		return;
+	if (r->end == FETCH_OK && r->status == 200 && is_plain(r->type)) {
+		wrong = sts_policy_read(r->body, read, mx);
+		if (!wrong)
+			return true;
+		snprintf(reason, STS_REASON_SIZE, "the policy cannot be used: %s", wrong);
+		*result = WIRE_RPT_STS_POLICY_INVALID;
+		return false;
 	}
-	snprintf(fresh.id, sizeof fresh.id, "%s", l->id);
-	fresh.mode = read.mode;
-	fresh.max_age = read.max_age;
-	fresh.fetched = policy_now(room);
-	fresh.used = l->waiters || !l->has_cached ? fresh.fetched : l->cached.used;
-	if (!store_policy_put(room->store, view_cstr(l->domain), &fresh))
+	if (r->end == FETCH_OK && r->status == 200)
+		snprintf(reason, STS_REASON_SIZE, "the policy is of type \"%s\", not text/plain", r->type);
+	else
+		snprintf(reason, STS_REASON_SIZE, "the policy cannot be fetched: %.120s", r->reason);
+	*result = r->end == FETCH_TLS ? WIRE_RPT_STS_WEBPKI_INVALID : WIRE_RPT_STS_POLICY_FETCH_ERROR;
+	return false;
+}
+
+static void take_policy(struct lookup *l, struct store_policy *fresh, const struct sts_policy *read)
+{
+	struct policy *room = l->room;
+
+	snprintf(fresh->id, sizeof fresh->id, "%s", l->id);
+	fresh->mode = read->mode;
+	fresh->max_age = read->max_age;
+	fresh->fetched = policy_now(room);
+	fresh->used = l->waiters || !l->has_cached ? fresh->fetched : l->cached.used;
+	if (!store_policy_put(room->store, view_cstr(l->domain), fresh))
 		EMIT(room->role->events, FAULT, F_STR("where", "policy"), F_STR("reason", "a policy could not be stored"));
 	failure_of(room, l->domain)->until = 0;
-	EMIT(room->role->events, POLICY_FETCHED, F_STR("domain", l->domain), F_STR("id", fresh.id), F_STR("mode", sts_mode_name(fresh.mode)),
-	     F_U64("max_age", fresh.max_age), F_U64("ms", loop_now(room->role->loop) - l->begun));
-	answer(l, WIRE_STS_FOUND, &fresh, "");
-	store_policy_free(&fresh);
-	lookup_end(l);
+	EMIT(room->role->events, POLICY_FETCHED, F_STR("domain", l->domain), F_STR("id", fresh->id), F_STR("mode", sts_mode_name(fresh->mode)),
+	     F_U64("max_age", fresh->max_age), F_U64("ms", loop_now(room->role->loop) - l->begun));
+	answer(l, WIRE_STS_FOUND, fresh, "");
 }
 
 static void on_fetched(void *arg, const struct fetch_result *r)
 {
 	struct lookup *l = arg;
-	char reason[160];
+	char reason[STS_REASON_SIZE];
+	enum wire_rpt_result result = WIRE_RPT_STS_POLICY_INVALID;
+	struct store_policy fresh;
+	struct sts_policy read;
 
 	l->fetch = NULL; /* it goes by itself */
-	if (r->end == FETCH_OK && r->status == 200 && is_plain(r->type)) {
-		take_policy(l, r->body);
-		return;
+	store_policy_init(&fresh);
+	if (!sts_read_fetched(r, &read, &fresh.mx, &result, reason)) {
+		fail(l, result, reason);
+	} else if (!buf_add(&fresh.text, r->body)) {
+		fail(l, result, "the policy cannot be used: there is no memory for it");
+	} else {
+		take_policy(l, &fresh, &read);
+		lookup_end(l);
 	}
-	if (r->end == FETCH_OK && r->status == 200)
-		snprintf(reason, sizeof reason, "the policy is of type \"%s\", not text/plain", r->type);
-	else
-		snprintf(reason, sizeof reason, "the policy cannot be fetched: %.120s", r->reason);
-	fail(l, r->end == FETCH_TLS ? WIRE_RPT_STS_WEBPKI_INVALID : WIRE_RPT_STS_POLICY_FETCH_ERROR, reason);
+	store_policy_free(&fresh);
+}
+
+void sts_url(const char *domain, unsigned port, char host[STS_HOST_SIZE], char url[FETCH_URL_MAX])
+{
+	char other[8] = "";
+
+	if (port != 443)
+		snprintf(other, sizeof other, ":%u", port);
+	snprintf(host, STS_HOST_SIZE, "mta-sts.%s", domain);
+	snprintf(url, FETCH_URL_MAX, "https://%s%s/.well-known/mta-sts.txt", host, other); /* RFC 8461 3.2 */
 }
 
 static void on_address(void *arg, const struct wire_RESOLVED *m)
 {
 	struct lookup *l = arg;
 	const struct role *role = l->room->role;
-	char host[DOMAIN_SIZE + 8], url[FETCH_URL_MAX], port[8] = "", reason[160];
+	char host[STS_HOST_SIZE], url[FETCH_URL_MAX], reason[160];
 	struct fetch_ask ask = { .url = url, .host = host, .port = (unsigned)role->conf->global.mta_sts_port, .addresses = m->records,
 		.trust = handoff_get(role->files, "trust", ""), .most = STS_POLICY_MAX, .done = on_fetched, .arg = l };
 
@@ -230,10 +247,7 @@ static void on_address(void *arg, const struct wire_RESOLVED *m)
 		fail(l, WIRE_RPT_STS_POLICY_FETCH_ERROR, "there is no bundle of trusted certificates (setting trust)");
 		return;
 	}
-	if (ask.port != 443)
-		snprintf(port, sizeof port, ":%u", ask.port);
-	snprintf(host, sizeof host, "mta-sts.%s", l->domain);
-	snprintf(url, sizeof url, "https://%s%s/.well-known/mta-sts.txt", host, port); /* RFC 8461 3.2 */
+	sts_url(l->domain, ask.port, host, url);
 	l->fetch = fetch_start(l->room->fetches, &ask);
 	if (!l->fetch)
 		fail(l, WIRE_RPT_STS_POLICY_FETCH_ERROR, "no memory for a fetch");
@@ -249,8 +263,7 @@ static void fetch_policy(struct lookup *l)
 
 /* ---- the record ---- */
 
-/* RFC 8461 3.1: those that begin otherwise are not looked at; then there must be one, and it must be right. */
-static const char *pick_record(const struct wire_RESOLVED *m, struct view *id)
+const char *sts_pick_record(const struct wire_RESOLVED *m, struct view *id)
 {
 	struct view rest = m->records, found = { 0 };
 	struct wire_record r;
@@ -281,7 +294,7 @@ static void on_record(void *arg, const struct wire_RESOLVED *m)
 {
 	struct lookup *l = arg;
 	struct view id = { 0 };
-	const char *why = pick_record(m, &id);
+	const char *why = sts_pick_record(m, &id);
 	const struct failure *f = failure_of(l->room, l->domain);
 	int64_t now = policy_now(l->room);
 

@@ -6,7 +6,9 @@
  */
 #ifndef POLICY_STS_H
 #define POLICY_STS_H
+#include "policy/fetch.h"
 #include "policy/policy.h"
+#include "route/sts.h"
 
 #define STS_LOOKUPS_MAX 2000        /* domains looked up at once; more are answered from the cache alone */
 #define STS_WAITERS_MAX 100000      /* questions that wait for them; deliveries in flight are fewer */
@@ -16,6 +18,19 @@
 #define STS_REFRESH_USED_S 2592000  /* a policy that nobody asked for in a month may run out */
 #define STS_REFRESH_EVERY_MS 600000u
 #define STS_REFRESH_MOST 200u       /* refreshed at each of these times: 28,800 a day */
+
+/* ---- what needs no role ---- */
+
+/* RFC 8461 3.1: TXT records that begin otherwise are not looked at; then there must be one, and it must be right.  NULL and its id (in
+ * m), or why there is none. */
+const char *sts_pick_record(const struct wire_RESOLVED *m, struct view *id);
+/* What was fetched, as a policy; mx gets its patterns.  False: it is none; then what TLS-RPT calls that, and why. */
+#define STS_REASON_SIZE 160
+bool sts_read_fetched(const struct fetch_result *, struct sts_policy *, struct buf *mx, enum wire_rpt_result *, char reason[STS_REASON_SIZE]);
+#define STS_HOST_SIZE 264 /* a domain and NUL, mta-sts. before it */
+void sts_url(const char *domain, unsigned port, char host[STS_HOST_SIZE], char url[FETCH_URL_MAX]);
+
+/* ---- the role's ---- */
 
 int sts_start(struct policy *, struct error *);
 void sts_stop(struct policy *);

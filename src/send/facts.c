@@ -8,6 +8,7 @@
 #include "route/sts.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* Of all hosts of a destination: names, and ROUTE_TLSA_MAX records of usual size for each; the policy's patterns (RFC 8461 3.2: 64 KiB). */
@@ -16,25 +17,25 @@
 _Static_assert((int)ROUTE_LEVEL_NONE == (int)CONF_TLS_NONE && (int)ROUTE_LEVEL_VERIFY == (int)CONF_TLS_VERIFY, "the same numbers");
 _Static_assert((int)ROUTE_RPT_DNSSEC_INVALID == (int)WIRE_RPT_DNSSEC_INVALID && (int)ROUTE_RPT_STS == (int)WIRE_RPT_STS, "the same numbers");
 
-static bool speaks_smtp(const struct target *t)
+static bool speaks_smtp(const struct route_dest *d)
 {
-	return t->dest.hop.delivery.kind == CONF_DELIVER_MX || t->dest.hop.delivery.kind == CONF_DELIVER_SMTP;
+	return d->hop.delivery.kind == CONF_DELIVER_MX || d->hop.delivery.kind == CONF_DELIVER_SMTP;
 }
 
-struct facts *send_facts_new(const struct target *t)
+struct facts *send_facts_new(const struct route_dest *d, bool dane)
 {
 	struct facts *f = calloc(1, sizeof *f);
 
 	if (!f)
 		return NULL;
 	arena_init(&f->memory, &alloc_libc, FACTS_ARENA);
-	f->tls.local = (enum route_level)t->dest.hop.tls;
-	f->tls.dane = send_role_of(t->sender)->conf->global.dane && speaks_smtp(t); /* TLSA speaks of SMTP (RFC 7672 2) */
-	f->tls.require = t->dest.require;
-	f->tls.relaxed = t->dest.relaxed;
+	f->tls.local = (enum route_level)d->hop.tls;
+	f->tls.dane = dane && speaks_smtp(d); /* TLSA speaks of SMTP (RFC 7672 2) */
+	f->tls.require = d->require;
+	f->tls.relaxed = d->relaxed;
 	f->tls.sts = ROUTE_STS_NONE;
-	if (t->dest.hop.delivery.kind == CONF_DELIVER_MX)
-		f->tls.domain = t->dest.domain;
+	if (d->hop.delivery.kind == CONF_DELIVER_MX)
+		f->tls.domain = d->domain;
 	return f;
 }
 
@@ -85,12 +86,34 @@ void send_facts_address(struct facts *f, size_t host, const struct wire_RESOLVED
 		h->address.status = ROUTE_FAILED;
 }
 
+bool send_facts_want_alias(const struct facts *f, size_t host)
+{
+	const struct route_tls_host *h = &f->hosts[host].tls;
+
+	return f->tls.dane && h->address.status == ROUTE_FOUND && !h->address.secure && h->expanded && *h->expanded && (!f->tls.domain || f->tls.mx.secure);
+}
+
 void send_facts_alias(struct facts *f, size_t host, const struct wire_RESOLVED *m)
 {
 	/* A lookup that failed must not make it insecure: then the host waits (RFC 7672 2.1.2). */
 	if (m->status == WIRE_DNS_BOGUS || m->status == WIRE_DNS_TEMPORARY)
 		f->hosts[host].tls.address.status = m->status == WIRE_DNS_BOGUS ? ROUTE_BOGUS : ROUTE_FAILED;
 	f->hosts[host].tls.alias_secure = m->status == WIRE_DNS_OK && m->secure;
+}
+
+bool send_facts_want_tlsa(struct facts *f, size_t host, uint16_t port, char name[SEND_TLSA_NAME], size_t *base)
+{
+	struct route_tls_host *h = &f->hosts[host].tls;
+	const char *at;
+
+	while ((at = route_tls_ask(&f->tls, h, base)) != NULL) { /* two names at most */
+		if (strlen(at) <= 253 - sizeof "_65535._tcp." + 1) {
+			snprintf(name, SEND_TLSA_NAME, "_%u._tcp.%s", port, at);
+			return true;
+		}
+		h->tlsa[*base].answer = (struct route_answer){ ROUTE_NOTHING, true }; /* no such name can be: RFC 1035 2.3.4 */
+	}
+	return false;
 }
 
 static bool is_usable(const struct route_tlsa *r)

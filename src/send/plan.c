@@ -289,7 +289,7 @@ void send_plan_start(struct target *t)
 	char host[ADDRESS_TEXT]; /* without brackets, as TLS wants it */
 
 	send_plan_forget(t);
-	t->facts = send_facts_new(t);
+	t->facts = send_facts_new(&t->dest, send_role_of(t->sender)->conf->global.dane);
 	if (!t->facts)
 		plan_fail(t, &dns_later, "no memory");
 	else if (d->kind == CONF_DELIVER_LMTP_UNIX)
@@ -374,27 +374,10 @@ static uint16_t port_of(const struct target *t)
 /* What else must be known of a host?  False: it cannot be asked for. */
 static bool ask_more(struct target *t, size_t host)
 {
-	struct fact_host *h = &t->facts->hosts[host];
-	char name[ROUTE_HOST_MAX + 20];
-	const char *at;
+	char name[SEND_TLSA_NAME];
 	size_t base;
 
-	at = route_tls_ask(&t->facts->tls, &h->tls, &base);
-	if (!at)
-		return true;
-	if (strlen(at) > 253 - sizeof "_65535._tcp." + 1) { /* no such name can be: RFC 1035 2.3.4 */
-		h->tls.tlsa[base].answer = (struct route_answer){ ROUTE_NOTHING, true };
-		return ask_more(t, host); /* two names at most */
-	}
-	snprintf(name, sizeof name, "_%u._tcp.%s", port_of(t), at);
-	return ask(t, WIRE_RESOLVE_TLSA, name, host, base);
-}
-
-/* An alias out of which the way is insecure: is its own record secure (RFC 7672 2.2.2)? */
-static bool wants_alias(const struct target *t, const struct fact_host *h)
-{
-	return t->facts->tls.dane && h->tls.address.status == ROUTE_FOUND && !h->tls.address.secure && h->tls.expanded && *h->tls.expanded &&
-	       (!t->facts->tls.domain || t->facts->tls.mx.secure);
+	return !send_facts_want_tlsa(t->facts, host, port_of(t), name, &base) || ask(t, WIRE_RESOLVE_TLSA, name, host, base);
 }
 
 static bool take_addresses(struct target *t, struct question *q, const struct wire_RESOLVED *m)
@@ -408,7 +391,7 @@ static bool take_addresses(struct target *t, struct question *q, const struct wi
 		if (address_from_octets(r.address, port_of(t), &q->found[q->found_count]))
 			q->found_count++;
 	send_facts_address(t->facts, q->host, m);
-	if (wants_alias(t, &t->facts->hosts[q->host]))
+	if (send_facts_want_alias(t->facts, q->host))
 		return ask(t, WIRE_RESOLVE_ALIAS, t->hosts[q->host].name, q->host, 0);
 	return ask_more(t, q->host);
 }

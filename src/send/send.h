@@ -233,11 +233,16 @@ void send_plan_overdue(struct sender *);
 void send_plan_forget(struct target *);
 
 /* facts.c */
-struct facts *send_facts_new(const struct target *); /* NULL: memory */
+struct facts *send_facts_new(const struct route_dest *, bool dane); /* borrows the destination; dane: switched on.  NULL: memory */
 void send_facts_free(struct facts *);
 void send_facts_mx(struct facts *, const struct wire_RESOLVED *);
 void send_facts_address(struct facts *, size_t host, const struct wire_RESOLVED *);
+/* Behind the addresses: is the host an alias out of which the way is insecure, so that its own record must be asked for (RFC 7672 2.2.2)? */
+bool send_facts_want_alias(const struct facts *, size_t host);
 void send_facts_alias(struct facts *, size_t host, const struct wire_RESOLVED *);
+/* Where the next TLSA records are to be looked up, and which set the answer belongs to; false: no more are wanted. */
+#define SEND_TLSA_NAME (ROUTE_HOST_MAX + 20)
+bool send_facts_want_tlsa(struct facts *, size_t host, uint16_t port, char name[SEND_TLSA_NAME], size_t *base);
 void send_facts_tlsa(struct facts *, size_t host, size_t base, const struct wire_RESOLVED *);
 bool send_facts_sts(struct facts *, const struct wire_STS_POLICY *); /* false: memory, or it is none */
 bool send_facts_want_sts(const struct facts *);
