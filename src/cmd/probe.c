@@ -268,15 +268,11 @@ static int read_arguments(struct arguments *a, int argc, char **argv)
 	return status;
 }
 
-/* Our name for EHLO, when none was said: the machine's, or the literal of the loopback address. */
-static void find_hello(struct arguments *a)
+const char *probe_our_name(char *to, size_t room)
 {
-	if (a->o.hello)
-		return;
-	if (gethostname(a->hello, sizeof a->hello - 1) == -1 || !strchr(a->hello, '.') ||
-	    !psmtp_domain_valid((struct psmtp_view){ a->hello, strlen(a->hello) }, false))
-		snprintf(a->hello, sizeof a->hello, "probe.invalid");
-	a->o.hello = a->hello;
+	if (gethostname(to, room - 1) == -1 || !strchr(to, '.') || !psmtp_domain_valid((struct psmtp_view){ to, strlen(to) }, false))
+		snprintf(to, room, "probe.invalid");
+	return to;
 }
 
 static void progress(void *arg, unsigned done, unsigned total, const struct probe_check *c)
@@ -331,7 +327,8 @@ static int probe_server_command(int argc, char **argv)
 		a.o.port = a.o.implicit ? 465 : 25;
 	a.o.addresses = a.addresses;
 	a.o.only = a.only;
-	find_hello(&a);
+	if (!a.o.hello)
+		a.o.hello = probe_our_name(a.hello, sizeof a.hello);
 	snprintf(sender, sizeof sender, "postmaster@%s", a.o.hello);
 	if (!a.o.sender)
 		a.o.sender = sender;
@@ -352,5 +349,7 @@ int cmd_probe(int argc, char **argv)
 		return probe_server_command(argc - 2, argv + 2);
 	if (strcmp(argv[1], "client") == 0)
 		return probe_client_command(argc - 2, argv + 2);
+	if (strcmp(argv[1], "domain") == 0)
+		return probe_domain_command(argc - 2, argv + 2);
 	return cmd_usage("probe", "what is %s?", argv[1]);
 }

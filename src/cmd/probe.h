@@ -28,9 +28,12 @@ int probe_set_number(uint32_t *to, const char *option, const char *text, uint64_
 int probe_set_checks(unsigned list[PROBE_LIST_MAX], unsigned *count, const char *option, const char *text,
                      const struct probe_check *(*find)(unsigned number));
 
+const char *probe_our_name(char *to, size_t room); /* for EHLO, when none was said: the machine's, if that is a domain name */
+
 /* ---- the kinds: argv from behind their word on ---- */
 
 int probe_client_command(int argc, char **argv); /* probe_client.c */
+int probe_domain_command(int argc, char **argv); /* probe_domain.c */
 
 /* ---- probe_screen.c ---- */
 

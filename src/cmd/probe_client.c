@@ -16,7 +16,6 @@
 #define FILE_MAX (1u << 20) /* of a certificate chain, or a key */
 #define TIMEOUT_S_MAX 3600u
 #define SILENCE_MS_MAX 60000u
-#define TARGET_MAX 80       /* an address and a port */
 
 struct arguments {
 	struct probe_client_options o;

@@ -43,7 +43,8 @@ void client_case_injected_partial(struct client_probe *c)
 	c->script.answer[CLIENT_EHLO][1].reply = "250 probe.invalid\r\n";
 	if (!client_play(c))
 		return;
-	refused = client_has_order(&c->seen, "[EH") || client_has_order(&c->seen, "[EQ") || client_has_order(&c->seen, "[Ex") || client_has_order(&c->seen, "[EX");
+	refused = client_has_order(&c->seen, "[EH") || client_has_order(&c->seen, "[EQ") || client_has_order(&c->seen, "[Ex") ||
+		  client_has_order(&c->seen, "[EX");
 	judge_injected(c, refused);
 }
 
@@ -118,7 +119,8 @@ void client_case_requiretls_missing(struct client_probe *c)
 	if (!client_play(c))
 		return;
 	if (client_did(&c->seen, CLIENT_MAIL, false) || client_did(&c->seen, CLIENT_MAIL, true))
-		client_say(c, PROBE_FAIL, "the message goes %s", client_did(&c->seen, CLIENT_MAIL, false) ? "in clear" : "to a server that does not offer REQUIRETLS");
+		client_say(c, PROBE_FAIL, "the message goes %s",
+			   client_did(&c->seen, CLIENT_MAIL, false) ? "in clear" : "to a server that does not offer REQUIRETLS");
 	else
 		client_pass(c, "");
 }

@@ -46,8 +46,8 @@ struct client_answer {
 	bool late;         /* after the window, in which nothing should come */
 };
 
-enum client_after { CLIENT_AFTER_SHAKE = 0, CLIENT_AFTER_NONE, CLIENT_AFTER_GARBAGE, CLIENT_AFTER_ALERT, CLIENT_AFTER_CLOSE };
-enum client_shown { CLIENT_SHOWN_GOOD = 0, CLIENT_SHOWN_NONE, CLIENT_SHOWN_SELF, CLIENT_SHOWN_WRONG, CLIENT_SHOWN_EXPIRED };
+enum client_after { CLIENT_AFTER_SHAKE = 0, CLIENT_AFTER_GARBAGE, CLIENT_AFTER_ALERT, CLIENT_AFTER_CLOSE }; /* zero: a script of zeros is sound */
+enum client_shown { CLIENT_SHOWN_GOOD = 0, CLIENT_SHOWN_SELF, CLIENT_SHOWN_WRONG, CLIENT_SHOWN_EXPIRED }; /* as above: zero is sound */
 
 struct client_script {
 	struct client_answer answer[CLIENT_STEP_COUNT][2]; /* in clear, inside TLS */

@@ -59,7 +59,8 @@ bool client_judge_clear(struct client_probe *c)
 	if (c->o->expect >= CLIENT_ENCRYPT)
 		client_say(c, PROBE_FAIL, "it sends MAIL in clear, though TLS is owed (--expect)");
 	else
-		client_say(c, PROBE_NOTE, "it sends %s in clear, as a client may that takes TLS only where it can be had", c->seen.delivered[0] ? "the message" : "MAIL");
+		client_say(c, PROBE_NOTE, "it sends %s in clear, as a client may that takes TLS only where it can be had",
+			   c->seen.delivered[0] ? "the message" : "MAIL");
 	return true;
 }
 

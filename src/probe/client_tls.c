@@ -137,7 +137,7 @@ void client_certificates_free(struct client_certificates *c)
 
 static bool use_certificate(SSL_CTX *context, const struct client_certificates *c, enum client_shown shown)
 {
-	X509 *const leaf[] = { c->good, NULL, c->self, c->wrong, c->expired };
+	X509 *const leaf[] = { c->good, c->self, c->wrong, c->expired };
 	bool ok = true;
 
 	if (shown != CLIENT_SHOWN_GOOD || !c->given)
