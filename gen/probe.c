@@ -1,12 +1,12 @@
-/* probe.c - prints docs/probe.md and man/postrider-probe.8 from spec/probe.def, or checks that they are what it would
- * print.
+/* probe.c - prints docs/probe.md and man/postrider-probe.8 from spec/probe.def, and (probe_kinds.c) the pages of the other kinds of
+ * probe, or checks that they are what it would print.
  *
  * Use       probe write SOURCE_ROOT   after a change of the table or of this file
  *           probe check SOURCE_ROOT   in the tests: fails when a page is stale
  */
-#include "probe/server.h"
+#include "gen/probe.h"
 
-#include "base/buf.h"
+#include "probe/server.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -27,7 +27,7 @@ static const char md_head[] =
 	"with the dialog as\n"
 	"evidence. A number is never used again for anything else. N is the name of `--helo`.\n";
 
-static void md_cell(struct buf *to, const char *text)
+void page_cell(struct buf *to, const char *text)
 {
 	for (; *text; text++) {
 		if (strchr("|<>_*", *text))
@@ -58,29 +58,33 @@ static void md_needs(struct buf *to, unsigned needs)
 		}
 }
 
-static void print_md(struct buf *to)
+void page_table(struct buf *to, const struct probe_check *checks, unsigned count, const char *check, const char *sends,
+		void (*needs)(struct buf *, unsigned bits))
 {
 	const char *const *group = NULL;
 
-	buf_add(to, view_cstr(md_head));
-	for (unsigned i = 0; i < probe_check_count; i++) {
-		const struct probe_check *c = &probe_checks[i];
+	for (unsigned i = 0; i < count; i++) {
+		const struct probe_check *c = &checks[i];
 
 		if (c->group != group) {
 			group = c->group;
-			buf_addf(to,
-				 "\n## %s\n\n| number | check | needs | severity | reference | sends "
-				 "|\n|---|---|---|---|---|---|\n",
-				 *group);
+			buf_addf(to, "\n## %s\n\n| number | %s | needs | severity | reference | %s |\n|---|---|---|---|---|---|\n", *group,
+				 check, sends);
 		}
 		buf_addf(to, "| %u `%s` | ", c->number, c->id);
-		md_cell(to, c->title);
+		page_cell(to, c->title);
 		buf_add(to, VIEW(" | "));
-		md_needs(to, c->needs);
+		needs(to, c->needs);
 		buf_addf(to, " | %s | %s | ", probe_severity_word(c->severity), c->reference);
-		md_cell(to, c->sends);
+		page_cell(to, c->sends);
 		buf_add(to, VIEW(" |\n"));
 	}
+}
+
+static void print_md(struct buf *to)
+{
+	buf_add(to, view_cstr(md_head));
+	page_table(to, probe_checks, probe_check_count, "check", "sends", md_needs);
 }
 
 /* ---- man/postrider-probe.8 ---- */
@@ -209,11 +213,13 @@ static const char man_tail[] = ".Sh ENVIRONMENT\n"
 			       "postrider probe server --diff mx.json mx.example.org || mail -s probe root\n"
 			       ".Ed\n"
 			       ".Sh SEE ALSO\n"
-			       ".Xr postrider 8\n"
+			       ".Xr postrider 8 ,\n"
+			       ".Xr postrider-probe-client 8 ,\n"
+			       ".Xr postrider-probe-domain 8\n"
 			       ".Sh STANDARDS\n"
 			       "RFC 3207 (STARTTLS), RFC 5321 (SMTP), RFC 8446 (TLS 1.3), RFC 9325 (use of TLS).\n";
 
-static void man_text(struct buf *to, const char *text)
+void page_text(struct buf *to, const char *text)
 {
 	if (*text == '.' || *text == '\'')
 		buf_add(to, VIEW("\\&"));
@@ -222,24 +228,28 @@ static void man_text(struct buf *to, const char *text)
 	buf_add(to, VIEW("\n"));
 }
 
-static void print_man(struct buf *to)
+void page_list(struct buf *to, const struct probe_check *checks, unsigned count, const char *sends)
 {
 	const char *const *group = NULL;
 
-	buf_add(to, view_cstr(man_head));
-	for (unsigned i = 0; i < probe_check_count; i++) {
-		const struct probe_check *c = &probe_checks[i];
+	for (unsigned i = 0; i < count; i++) {
+		const struct probe_check *c = &checks[i];
 
 		if (c->group != group) {
 			buf_addf(to, "%s.Ss %s\n.Bl -tag -width Ds\n", group ? ".El\n" : "", *c->group);
 			group = c->group;
 		}
-		buf_addf(to, ".It %u ", c->number);
-		man_text(to, c->title);
-		buf_addf(to, "(%s; severity %s)\n.br\nSends ", c->reference, probe_severity_word(c->severity));
-		man_text(to, c->sends);
+		/* quoted: a word of it may be a macro's name */
+		buf_addf(to, ".It %u \"%s\"\n(%s; severity %s)\n.br\n%s ", c->number, c->title, c->reference, probe_severity_word(c->severity), sends);
+		page_text(to, c->sends);
 	}
 	buf_add(to, VIEW(".El\n"));
+}
+
+static void print_man(struct buf *to)
+{
+	buf_add(to, view_cstr(man_head));
+	page_list(to, probe_checks, probe_check_count, "Sends");
 	buf_add(to, view_cstr(man_tail));
 }
 
@@ -267,6 +277,10 @@ static const struct page {
 } pages[] = {
 	{ "docs/probe.md", print_md },
 	{ "man/postrider-probe.8", print_man },
+	{ "docs/probe-client.md", page_client_md },
+	{ "man/postrider-probe-client.8", page_client_man },
+	{ "docs/probe-domain.md", page_domain_md },
+	{ "man/postrider-probe-domain.8", page_domain_man },
 };
 
 static bool is_there(const char *path, struct view text)
@@ -310,7 +324,7 @@ int main(int argc, char **argv)
 		buf_init(&page, &alloc_libc, PAGE_MAX);
 		snprintf(path, sizeof path, "%s/%s", argv[2], pages[i].path);
 		pages[i].print(&page);
-		if (pages[i].print == print_man)
+		if (view_ends_nocase(view_cstr(path), VIEW(".8")))
 			fold((char *)page.mem + page.rd, buf_len(&page));
 		ok = (argv[1][0] == 'w' ? write_page(path, buf_view(&page)) : is_there(path, buf_view(&page))) && ok;
 		buf_free(&page);
