@@ -180,7 +180,7 @@ static bool write_flood(struct session *s)
 		ok = probe_write(s->l, buf_view(&b));
 	s->l->shown = NULL;
 	buf_free(&b);
-	return ok && probe_write(s->l, VIEW("250 the end\r\n"));
+	return ok && probe_write(s->l, VIEW("250 STARTTLS\r\n"));
 }
 
 static const struct client_answer *answer_of(const struct session *s, enum client_step step)

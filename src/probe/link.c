@@ -39,6 +39,11 @@ static void record(struct probe_link *l, enum probe_direction d, bool tls, struc
 		octets = view_cstr(l->shown);
 	else if (d == PROBE_SENT && octets.n > 2 && view_ends_nocase(octets, VIEW("\r\n")))
 		octets.n -= 2;
+	/* a reply of ours is read line by line; commands show what stood in one segment */
+	for (size_t cr; d == PROBE_SENT && p->peer && (cr = view_find(octets, '\r')) + 2 < octets.n && octets.p[cr + 1] == '\n';) {
+		probe_report_line(p->report, p->now, (uint32_t)(probe_now() - p->began_ms), l->number, d, tls, view_slice(octets, 0, cr));
+		octets = view_slice(octets, cr + 2, octets.n);
+	}
 	probe_report_line(p->report, p->now, (uint32_t)(probe_now() - p->began_ms), l->number, d, tls, octets);
 }
 
