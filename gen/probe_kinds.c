@@ -167,8 +167,7 @@ static const char domain_md[] =
 
 static void domain_needs(struct buf *to, unsigned needs)
 {
-	if (needs & DOMAIN_NEEDS_CONNECT)
-		buf_add(to, VIEW("connections"));
+	buf_add(to, needs & DOMAIN_NEEDS_CONNECT ? VIEW("mail hosts, connections") : needs & DOMAIN_NEEDS_HOSTS ? VIEW("mail hosts") : VIEW(""));
 }
 
 void page_domain_md(struct buf *to)

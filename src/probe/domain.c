@@ -57,7 +57,7 @@ static void judge(struct domain_probe *d)
 		domain_turn_to(d, c->number);
 		if (d->p.now == &d->aside)
 			continue;
-		if (c->number != 101 && d->host_count == 0 && c->number != 401 && c->number != 402 && c->number != 403 && c->number != 405 && c->number != 501)
+		if (d->host_count == 0 && c->needs & DOMAIN_NEEDS_HOSTS)
 			domain_say(d, PROBE_UNTESTED, "there is no mail host");
 		else if (c->needs & DOMAIN_NEEDS_CONNECT && !d->o->connect)
 			domain_say(d, PROBE_UNTESTED, "it needs connections: --no-connect was given");

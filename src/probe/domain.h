@@ -10,7 +10,7 @@
 #define PROBE_DOMAIN_H
 #include "probe/report.h"
 
-enum domain_needs { DOMAIN_NEEDS_CONNECT = 1 };
+enum domain_needs { DOMAIN_NEEDS_HOSTS = 1, DOMAIN_NEEDS_CONNECT = 2 };
 
 extern const struct probe_check domain_checks[]; /* by number */
 extern const unsigned domain_check_count;

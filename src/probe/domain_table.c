@@ -1,6 +1,7 @@
 /* domain_table.c - the table of the checks, from spec/probe_domain.def, for the engine and for the pages. */
 #include "probe/domain.h"
 
+#define HOSTS   DOMAIN_NEEDS_HOSTS
 #define CONNECT DOMAIN_NEEDS_CONNECT
 
 static const char *const groups[] = {

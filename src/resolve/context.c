@@ -69,7 +69,7 @@ static int open_zones(struct ub_ctx *ctx, struct error *e)
 	/* Special-use names (RFC 6761, RFC 8375) that libunbound answers itself with "no such name", but that a server of
 	 * the operator's may well know; asking it is right, as we are given its address. */
 	if (ub_ctx_zone_add(ctx, "test.", "transparent") != 0 || ub_ctx_zone_add(ctx, "home.arpa.", "transparent") != 0)
-		return error_set(e, ERROR_OURS, "libunbound refuses a local zone");
+		return error_set(e, ERROR_OURS, "libunbound does not start: does the trust anchor hold a line that is no DS or DNSKEY record?");
 	return 0;
 }
 
