@@ -88,7 +88,8 @@ static int spawn(const struct client_probe *c, char **argv, pid_t *pid)
 	return e;
 }
 
-static void child_start(struct client_probe *c, struct child *child)
+/* False: there is a command, and it does not run. */
+static bool child_start(struct client_probe *c, struct child *child)
 {
 	char *argv[WORDS_MAX + 1] = { NULL };
 	unsigned n = 0;
@@ -96,7 +97,7 @@ static void child_start(struct client_probe *c, struct child *child)
 
 	*child = (struct child){ 0, -1 };
 	if (!c->o->command)
-		return;
+		return true;
 	while (c->o->command[n] && n < WORDS_MAX) {
 		argv[n] = fill_in(c, c->o->command[n]);
 		if (!argv[n])
@@ -114,6 +115,7 @@ static void child_start(struct client_probe *c, struct child *child)
 		free(argv[i]);
 	if (e != 0)
 		child->pid = 0;
+	return e == 0;
 }
 
 static void tell_status(struct client_probe *c, int status)
@@ -201,11 +203,11 @@ bool client_play(struct client_probe *c)
 {
 	struct child child;
 	int64_t began = probe_now(), last = began, left;
-	bool ended = false;
+	bool ended = false, started;
 
 	c->seen = (struct client_seen){ .status = -1 };
-	child_start(c, &child);
-	while ((left = time_left(c, &child, ended, began, last)) > 0) {
+	started = child_start(c, &child);
+	while (started && (left = time_left(c, &child, ended, began, last)) > 0) {
 		struct pollfd wait[2] = { { .fd = c->fd, .events = POLLIN }, { .fd = child.pid && !ended ? child.fd : -1, .events = POLLIN } };
 
 		if (poll(wait, 2, (int)left) == -1 && errno != EINTR)
@@ -224,6 +226,9 @@ bool client_play(struct client_probe *c)
 		return true;
 	}
 	c->missed++;
-	client_say(c, PROBE_UNTESTED, "no connection came within %u s", (c->o->wait_ms + 999) / 1000);
+	if (started)
+		client_say(c, PROBE_UNTESTED, "no connection came within %u s", (c->o->wait_ms + 999) / 1000);
+	else
+		client_say(c, PROBE_UNTESTED, "the client could not be started");
 	return false;
 }

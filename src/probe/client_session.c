@@ -14,6 +14,7 @@
 #define SOUND_TLS "8BITMIME\nPIPELINING\nSIZE 52428800\nSMTPUTF8\nDSN\nCHUNKING\nAUTH PLAIN LOGIN"
 #define FLOOD_STEP (1u << 20)
 #define FLOOD_STEPS 13u  /* MiB: what some clients were seen to swallow */
+#define SESSION_WAITS 8u /* a session lasts at most so many times what one command may take */
 #define SEGMENT_MS 20    /* between two segments that must not become one on the way */
 #define RECORD_HANDSHAKE 22
 #define IS_RECORD(v) ((v).n >= 3 && (v).p[0] >= 20 && (v).p[0] <= 23 && (v).p[1] == 3)
@@ -394,10 +395,11 @@ static bool turn(struct session *s)
 void client_serve(struct client_probe *c, struct probe_link *l, struct client_trace *trace)
 {
 	struct session s = { c, l, trace, false, false };
+	int64_t until = probe_now() + SESSION_WAITS * (int64_t)c->o->timeout_ms;
 	unsigned turns = 0;
 	bool ok = answer(&s, CLIENT_GREETING);
 
-	while (ok && turns++ < CLIENT_TRACE_MAX)
+	while (ok && turns++ < CLIENT_TRACE_MAX && probe_now() < until)
 		ok = turn(&s);
 	/* the flood is swallowed when something came behind it */
 	if (c->script.flood && trace->n > 1 && trace->steps[1] != 'x')
