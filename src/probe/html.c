@@ -69,7 +69,15 @@ static void text(const char *p, FILE *to)
 
 static void line(const struct probe_line *l, FILE *to)
 {
-	const char *sign = l->direction == PROBE_SENT ? "&gt;" : l->direction == PROBE_GOT ? "&lt;" : "*";
+	const char *sign;
+
+	if (!l->connection) {
+		fprintf(to, "<span class=e>%u.%03u * ", l->at_ms / 1000, l->at_ms % 1000);
+		text(l->text, to);
+		fputs("</span>\n", to);
+		return;
+	}
+	sign = l->direction == PROBE_SENT ? "&gt;" : l->direction == PROBE_GOT ? "&lt;" : "*";
 
 	fprintf(to, "<span class=e>%u.%03u #%u</span> <span class=%s>%s</span> <span class=%s>%s ", l->at_ms / 1000,
 		l->at_ms % 1000, l->connection, l->tls ? "t" : "e", l->tls ? "TLS" : "clear",
@@ -81,7 +89,13 @@ static void line(const struct probe_line *l, FILE *to)
 	fputs("</span>\n", to);
 }
 
-static void finding(const struct probe_finding *f, FILE *to)
+/* What the table's last column is, by kind of probe. */
+static const char *sends_word(const char *kind)
+{
+	return kind[0] == 'd' ? "Asks" : kind[0] == 'c' ? "Plays" : "Sends";
+}
+
+static void finding(const struct probe_finding *f, const char *kind, FILE *to)
 {
 	const struct probe_check *c = f->check;
 	const char *word = probe_verdict_word(f->verdict);
@@ -97,7 +111,7 @@ static void finding(const struct probe_finding *f, FILE *to)
 	text(c->reference, to);
 	fprintf(to, "; severity %s", probe_severity_word(c->severity));
 	if (c->sends && *c->sends) {
-		fputs("<br>Sends: ", to);
+		fprintf(to, "<br>%s: ", sends_word(kind));
 		text(c->sends, to);
 	}
 	fputs("</p>", to);
@@ -179,7 +193,7 @@ bool probe_print_html(const struct probe_report *r, const struct probe_diff *d, 
 			text(*group, to);
 			fputs("</h2>\n", to);
 		}
-		finding(f, to);
+		finding(f, r->kind, to);
 	}
 	fputs("<p class=soft>&gt; sent, &lt; received, * happened; before it seconds, the number of the connection, "
 	      "and whether it was inside TLS.</p>\n"

@@ -182,8 +182,11 @@ void probe_line_words(const struct probe_line *l, char to[PROBE_LINE_MAX + 40])
 {
 	static const char signs[] = "?><*";
 
-	snprintf(to, PROBE_LINE_MAX + 40, "%u %s %c %s", l->connection, l->tls ? "tls  " : "clear", signs[l->direction],
-		 l->text);
+	if (!l->connection) /* the DNS, the web, a command: neither in clear nor inside TLS */
+		snprintf(to, PROBE_LINE_MAX + 40, "* %s", l->text);
+	else
+		snprintf(to, PROBE_LINE_MAX + 40, "%u %s %c %s", l->connection, l->tls ? "tls  " : "clear", signs[l->direction],
+			 l->text);
 }
 
 const char *probe_time_words(int64_t ms, char to[32])

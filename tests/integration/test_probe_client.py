@@ -5,16 +5,15 @@ The sound ones: Postrider's own `send`, and the control client without a fault, 
 import json
 import pathlib
 import re
-import shutil
 import socket
 import subprocess
-import sys
 import time
 
 import jsonschema
 import pytest
 from broken_client import FAULTS
-from conftest import BINARY, ROOT, make_certificate, run, wait_for
+from conftest import BINARY, ROOT, free_port, make_certificate, run, wait_for
+from test_mta import authority, mta_certificate, root  # noqa: F401 (fixtures)
 
 HERE = pathlib.Path(__file__).parent
 CLIENT = ("/usr/bin/python3", str(HERE / "broken_client.py"))
@@ -114,7 +113,6 @@ def test_postriders_own_send_passes_all(postrider, free_port_for_probe, tmp_path
 
 @pytest.fixture
 def free_port_for_probe():
-    from conftest import free_port
     return free_port()
 
 
@@ -148,6 +146,26 @@ def test_curl(tmp_path):
                                                                      "--upload-file", str(message), "smtp://{address}:{port}")))
     demands_tls(got)
     assert all(got[n][0] == "pass" for n in (501, 502, 503)), got
+
+
+def test_swaks(tmp_path):
+    got = told(report("--expect", "encrypt", command=("swaks", "--server", "{address}", "--port", "{port}", "--tls", "--helo", "client.example", "--from", "a@example.org",
+                                                      "--to", "b@example.org", "--timeout", "10", "--body", "Hello")))
+    demands_tls(got)
+
+
+def test_postfix(root, mta_certificate, free_port_for_probe):
+    """A real MTA with a queue: each case gets a message of its own in an empty queue; no case teaches it that the address is dead."""
+    p = root.start(free_port(), mta_certificate, dict(
+        relayhost=f"[127.0.0.1]:{free_port_for_probe}", smtp_tls_security_level="encrypt", default_destination_concurrency_failed_cohort_limit="0",
+        minimal_backoff_time="300s", queue_run_delay="300s", smtp_helo_timeout="15s", smtp_starttls_timeout="15s", smtp_mail_timeout="15s", smtp_quit_timeout="5s"))
+    send = ("import smtplib, subprocess, sys\n"
+            "subprocess.run(sys.argv[2:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
+            "s = smtplib.SMTP('127.0.0.1', int(sys.argv[1]), timeout=20)\n"
+            "s.sendmail('a@example.org', ['b@example.org'], 'Subject: probe\\r\\n\\r\\nHello.\\r\\n')\n")
+    got = told(report("--listen", f"127.0.0.1:{free_port_for_probe}", "--expect", "encrypt", "--settle", "400",
+                      command=("/usr/bin/python3", "-c", send, str(p.port), *root.inside("postsuper", "-d", "ALL")), timeout=500))
+    demands_tls(got)
 
 
 # ---- the command itself ----
