@@ -69,6 +69,7 @@ static enum got next_line(struct session *s, struct view *line, size_t *whole)
 {
 	struct probe_link *l = s->l;
 	int64_t until = probe_now() + (s->delivered ? s->c->o->settle_ms : s->c->o->timeout_ms);
+	bool over = false;
 
 	for (;;) {
 		struct view v = buf_view(&l->in);
@@ -87,8 +88,9 @@ static enum got next_line(struct session *s, struct view *line, size_t *whole)
 			probe_event(l, "a line of more than %u octets", CLIENT_LINE_MAX);
 			return GOT_END;
 		}
-		if (probe_fill(l, until) != 1)
+		if (over)
 			return GOT_END;
+		over = probe_fill(l, until) != 1; /* and once more round: a last line may come together with the end */
 	}
 }
 

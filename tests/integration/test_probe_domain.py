@@ -48,6 +48,7 @@ ZONES = {
     "old": ("plain", "old", None, None, ""),
     "self": ("plain", "self", None, None, ""),
     "conflict": ("signed", "self", "right", policy("enforce", "mx.nobody", WEEKS), ""),
+    "dead": ("dead", "silent", None, None, ""),
     "null": ("signed", "silent", None, None, ""),
 }
 
@@ -192,9 +193,10 @@ def test_a_destination_that_no_mx_leads_to(world, postrider):
     assert "which no MX leads to" in r.stderr
 
 
-def test_no_dns_at_all():
-    r = report("example.org", "--resolver", f"127.0.0.1:{free_port()}", "--no-connect", "--check", "101,501")
+def test_a_dns_that_does_not_answer(world):
+    r = report("example.dead", *world.options, "--check", "101,201,501,701")
     assert told(r)[101][0] == "fail" and "no answer" in told(r)[101][1], r
+    assert told(r)[501][0] == "fail" and told(r)[701] == ("not-tested", "there is no mail host"), r
 
 
 def test_arguments_that_are_wrong(tmp_path):
