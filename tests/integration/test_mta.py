@@ -4,6 +4,7 @@ Postfix lives in a root of its own (mta.py); where none can be made (no root, no
 with the reason, because there is then no Postfix to speak with.
 """
 import json
+import os
 import re
 import smtplib
 import subprocess
@@ -252,7 +253,7 @@ def test_round_trip_through_postfix_and_back(postrider, next_hop, postfix):
 
 # ---- DANE (RFC 7672), both ways, over one signed tree ----
 
-RESOLVER = "127.53.0.25"   # libresolv knows port 53 alone; nobody else's address
+RESOLVER = f"127.53.{os.getpid() // 250 % 250}.{1 + os.getpid() % 250}"   # libresolv knows port 53 alone; an address of our own
 
 
 @pytest.fixture(scope="module")
