@@ -170,12 +170,13 @@ class Promises:
 
     def ended(self, s, to, after, now, tally):
         before = self.delivered_at(s, to, now)
-        queue_id = s.queue_id
+        names = {s.queue_id}   # by which a second copy may be named
         if s.way == "no":
             before = self.reports.get(s.ident, now + 1)
             before = before if before <= now else None
             count = (before is not None) + sum(len(c) for (ident, _), c in after.came.items() if ident == s.ident)
-            queue_id = self.report_ids.get(queue_id, after.report_ids.get(queue_id))
+            # the report's, of each life: one that was cut before its bounce was durable bounces again, by another id
+            names |= {self.report_ids.get(s.queue_id)} | after.report_ids[s.queue_id]
         elif s.way == "discard":
             return None if before is not None or (s.queue_id, to) in after.told else "acknowledged, and gone with no word in the log"
         elif to.endswith("@local.test"):
@@ -189,8 +190,8 @@ class Promises:
             return "acknowledged, and lost"
         if count > 1:
             tally.double(now - before if before is not None else 0)
-            tally["named" if queue_id in after.maybe else "unnamed"] += 1
-            if after.rebooted and queue_id not in after.maybe:
+            tally["named" if names & after.maybe else "unnamed"] += 1
+            if after.rebooted and not names & after.maybe:
                 return "delivered again, and no maybe_duplicate names it"
             if before is not None and now - before > IN_FLIGHT_NS:
                 return f"delivered again {(now - before) // 10**6} ms after its delivery"
@@ -204,7 +205,7 @@ class After:
 
     def __init__(self):
         self.came, self.told, self.maybe, self.boxes, self.crashed = collections.defaultdict(list), {}, set(), {}, False
-        self.report_ids, self.rebooted = {}, False   # rebooted: the daemons could see that the machine was down
+        self.report_ids, self.rebooted = collections.defaultdict(set), False   # rebooted: the daemons could see that the machine was down
         self.before = {}   # the mailboxes as the cut left them
 
     def life(self, came, told, maybe, report_ids, until=None):
@@ -214,5 +215,6 @@ class After:
                 self.came[(ident, to)].append((at, sha))
         self.told.update({k: at for k, at in told.items() if until is None or at <= until})
         self.maybe.update(maybe)
-        self.report_ids.update(report_ids)
+        for of, report in report_ids.items():
+            self.report_ids[of].add(report)
         self.crashed = self.crashed or until is not None
