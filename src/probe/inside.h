@@ -133,6 +133,8 @@ struct probe_raw_answer {
 };
 /* Sends one ClientHello and reads what comes first.  False: neither a ServerHello nor an alert came (l->why). */
 bool probe_raw_shake(struct probe_link *, const struct probe_raw *, struct probe_raw_answer *);
+/* Reads a handshake record's content, a server's: true when it is a ServerHello, or a HelloRetryRequest. */
+bool probe_raw_read(struct view, struct probe_raw_answer *);
 
 /* ---- steps.c: what many checks begin with ---- */
 

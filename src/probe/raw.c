@@ -98,7 +98,7 @@ static unsigned get16(struct view v, size_t at)
 	return at + 2 <= v.n ? (unsigned)((unsigned char)v.p[at] << 8 | (unsigned char)v.p[at + 1]) : 0;
 }
 
-static bool read_server_hello(struct view v, struct probe_raw_answer *a)
+bool probe_raw_read(struct view v, struct probe_raw_answer *a)
 {
 	size_t at = 4 + 2 + 32;
 
@@ -157,7 +157,7 @@ bool probe_raw_shake(struct probe_link *l, const struct probe_raw *raw, struct p
 	if (v.n >= 7 && v.p[0] == RECORD_ALERT) {
 		a->alert = (unsigned char)v.p[6];
 		probe_event(l, "alert %d", a->alert);
-	} else if (v.n > 5 && v.p[0] == RECORD_HANDSHAKE && read_server_hello(view_slice(v, 5, v.n), a)) {
+	} else if (v.n > 5 && v.p[0] == RECORD_HANDSHAKE && probe_raw_read(view_slice(v, 5, v.n), a)) {
 		probe_event(l, "a ServerHello: version %04x, cipher %04x, group %04x", a->version, a->cipher, a->group);
 	} else {
 		if (!l->why[0])
