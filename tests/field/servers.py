@@ -1,6 +1,6 @@
 """Other receiving servers, each in a root of its own (tests/integration/mta.py), as Debian packages them, configured to take mail for field.test.
 
-Use: with running(name, folder, certificates) as (port, version): ...
+Use: with SERVERS[name](folder, certificate) as (port, version): ...
 Configurations are the packages' defaults but for what a server on loopback needs: port, certificate, a domain that it takes mail
 for, no DNS, no limits by address.  What cannot be had here is said by CannotPrepare.
 """
@@ -266,7 +266,7 @@ def aiosmtpd(folder, certificate):
     port = free_port()
     d = Daemon(["/usr/bin/python3", str(program), str(port), certificate.chain, certificate.key], port, folder / "aiosmtpd.log")
     try:
-        r = subprocess.run(["/usr/bin/python3", "-c", "import aiosmtpd; print(aiosmtpd.__version__)"], capture_output=True, text=True)
+        r = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", "python3-aiosmtpd"], capture_output=True, text=True)
         yield port, r.stdout.strip()
     finally:
         d.close()
@@ -275,6 +275,7 @@ def aiosmtpd(folder, certificate):
 DOVECOT = """
 protocols = submission
 base_dir = /run/field-dovecot
+mail_location = maildir:/tmp/field-mail
 log_path = /dev/stderr
 ssl = yes
 ssl_cert = </etc/field/cert.pem
