@@ -14,7 +14,7 @@ static const char client_md[] =
 	"`--json`:\n[probe.schema.json](probe.schema.json).\n\n"
 	"Each case is a scripted server that the sending program meets with every connection of the case. A sound one offers STARTTLS in clear "
 	"and, inside\nTLS, PIPELINING, 8BITMIME, SMTPUTF8, DSN, CHUNKING, SIZE and AUTH, and takes every message; the last column says where the "
-	"case differs from\nit. Each gives **pass**, **fail**, **note** (it depends on what the client was told to do: `--expect`) or **not "
+	"case differs from\nit. Each gives **pass**, **fail**, **note** (no rule is broken, or it depends on what the client was told: `--expect`) or **not "
 	"tested** (and why), with the\ndialog as evidence. Traces in verdicts have one letter a command: E EHLO, H HELO, S STARTTLS, M MAIL, R "
 	"RCPT, D DATA, B BDAT, `.` the end of a\nmessage, A AUTH, T RSET, N NOOP, Q QUIT, `?` anything else; `[` TLS came up, `!` the handshake "
 	"failed, `%` what follows is in clear where TLS was\nbegun, h a ClientHello that nobody asked for, x the client closed, X the probe closed.\n";

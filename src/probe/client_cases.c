@@ -198,7 +198,7 @@ void client_case_not_220(struct client_probe *c)
 	if (!client_play(c))
 		return;
 	if (client_has_order(&c->seen, "h"))
-		client_say(c, PROBE_FAIL, "it sends a ClientHello though STARTTLS was answered by 250");
+		client_say(c, PROBE_NOTE, "it sends a ClientHello, as RFC 5321 4.2.1 allows to who goes by the first digit");
 	else if (!client_judge_clear(c))
 		client_pass(c, "nothing is sent in clear");
 }

@@ -57,8 +57,8 @@ void client_case_unasked_clear(struct client_probe *c)
 	c->script.answer[CLIENT_MAIL][0].late = true;
 	if (!client_play(c))
 		return;
-	if (c->seen.early[CLIENT_MAIL][0])
-		client_say(c, PROBE_FAIL, "it takes a reply that came before MAIL for the reply to MAIL");
+	if (c->seen.early[CLIENT_MAIL][0]) /* no clause forbids it */
+		client_say(c, PROBE_NOTE, "it takes a reply that came before MAIL for the reply to MAIL");
 	else if (c->o->expect >= CLIENT_ENCRYPT && !client_did(&c->seen, CLIENT_MAIL, false))
 		client_say(c, PROBE_UNTESTED, "it sends nothing in clear");
 	else
@@ -73,7 +73,7 @@ void client_case_unasked_tls(struct client_probe *c)
 	if (!client_play(c) || client_lacks_tls(c))
 		return;
 	if (c->seen.early[CLIENT_MAIL][1])
-		client_say(c, PROBE_FAIL, "it takes a reply that came before MAIL for the reply to MAIL");
+		client_say(c, PROBE_NOTE, "it takes a reply that came before MAIL for the reply to MAIL");
 	else
 		client_pass(c, client_did(&c->seen, CLIENT_MAIL, true) ? "they are dropped" : "the session is ended");
 }
@@ -151,8 +151,8 @@ void client_case_greeting_421(struct client_probe *c)
 		client_pass(c, "the attempt is ended");
 }
 
-/* MAIL inside TLS is answered by what is no success: nothing of the transaction may follow. */
-static void play_mail(struct client_probe *c, const char *reply, const char *what)
+/* MAIL inside TLS is answered by what is no success: nothing of the transaction should follow. */
+static void play_mail(struct client_probe *c, const char *reply, enum probe_verdict bad, const char *what)
 {
 	char words[200];
 
@@ -161,19 +161,19 @@ static void play_mail(struct client_probe *c, const char *reply, const char *wha
 	if (!client_play(c) || client_lacks_tls(c))
 		return;
 	if (client_has_order(&c->seen, "MR") || client_has_order(&c->seen, "MD"))
-		client_say(c, PROBE_FAIL, "%s: %s", what, client_outcome(c, words));
+		client_say(c, bad, "%s: %s", what, client_outcome(c, words));
 	else if (!client_judge_clear(c))
 		client_pass(c, "the transaction is ended");
 }
 
 void client_case_closing_421(struct client_probe *c)
 {
-	play_mail(c, "421 4.3.2 closing\r\n", "it goes on after the 421");
+	play_mail(c, "421 4.3.2 closing\r\n", PROBE_FAIL, "it goes on after the 421");
 }
 
 void client_case_mixed_codes(struct client_probe *c)
 {
-	play_mail(c, "250-2.1.0 fine\r\n550 5.1.0 not fine\r\n", "it goes on as if MAIL had been taken");
+	play_mail(c, "250-2.1.0 fine\r\n550 5.1.0 not fine\r\n", PROBE_NOTE, "it goes by the first line, as RFC 5321 4.2.1 allows");
 }
 
 void client_case_overlong_line(struct client_probe *c)
@@ -206,7 +206,7 @@ void client_case_flood(struct client_probe *c)
 	if (!client_play(c))
 		return;
 	if (c->seen.flooded)
-		client_say(c, PROBE_FAIL, "it reads all 13 MB: %s", client_outcome(c, words));
+		client_say(c, PROBE_NOTE, "it reads all 13 MB: %s", client_outcome(c, words));
 	else
 		client_pass(c, "the session is ended");
 }

@@ -188,7 +188,7 @@ void domain_check_sts_hosts(struct domain_probe *d)
 		rest = view_slice(rest, line.n + 1, rest.n);
 	}
 	if (strangers.n && d->policy.mode != STS_NONE)
-		domain_say(d, PROBE_FAIL, "not in the policy%s: %s",
+		domain_say(d, d->policy.mode == STS_ENFORCE ? PROBE_FAIL : PROBE_NOTE, "not in the policy%s: %s",
 			   d->policy.mode == STS_ENFORCE ? ", so nobody who obeys it sends there" : "", told(&strangers));
 	else if (unused.n)
 		domain_say(d, PROBE_NOTE, "the policy names hosts that are none: %s", told(&unused));
@@ -201,7 +201,7 @@ void domain_check_sts_max_age(struct domain_probe *d)
 	if (!has_policy(d))
 		return;
 	if (d->policy.max_age < DAY_S && d->policy.mode != STS_NONE)
-		domain_say(d, PROBE_FAIL, "max_age is %u s: who sends less often than that is never protected", d->policy.max_age);
+		domain_say(d, PROBE_NOTE, "max_age is %u s: who sends less often than that is never protected", d->policy.max_age);
 	else if (d->policy.max_age < WEEK_S && d->policy.mode == STS_ENFORCE)
 		domain_say(d, PROBE_NOTE, "max_age is %u s; RFC 8461 3.2 thinks of weeks", d->policy.max_age);
 	else

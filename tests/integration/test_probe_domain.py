@@ -21,7 +21,7 @@ FAULTS = {
     101: ("absent.sound", "fail"), 102: ("example.noaddr", "fail"), 103: ("example.alias", "fail"), 104: ("example.silent", "fail"),
     105: ("example.stripped", "fail"), 201: ("example.stale", "fail"), 202: ("example.forged", "fail"), 301: ("example.badtlsa", "fail"),
     302: ("example.useless", "fail"), 303: ("example.wrong", "fail"), 304: ("example.rolling", "note"), 401: ("example.twice", "fail"),
-    402: ("example.gone", "fail"), 403: ("example.testing", "note"), 404: ("example.elsewhere", "fail"), 405: ("example.brief", "fail"),
+    402: ("example.gone", "fail"), 403: ("example.testing", "note"), 404: ("example.elsewhere", "fail"), 405: ("example.brief", "note"),
     406: ("example.impostor", "fail"), 501: ("example.ftp", "fail"), 601: ("example.old", "fail"), 602: ("example.self", "note"),
     701: ("example.forged", "fail"), 702: ("example.wrong", "fail"),
 }
