@@ -68,7 +68,7 @@ static void judge(struct domain_probe *d)
 
 int probe_domain(const struct probe_domain_options *o, struct probe_report *r, struct error *e)
 {
-	static const struct probe_check first = { .id = "aside" };
+	static const struct probe_check first = { .id = "aside", .title = "what the checks that were asked for need" };
 	struct domain_probe *d = calloc(1, sizeof *d); /* some 100 KiB: not for the stack */
 	int status = -1;
 
