@@ -23,7 +23,7 @@ static const char md_head[] =
 	"Printed by `gen/probe` from `spec/probe.def`; do not edit. How the command is used: `postrider-probe(8)`. The "
 	"form of `--json`:\n"
 	"[probe.schema.json](probe.schema.json).\n\n"
-	"How servers of today answer: [field.md](field.md). What `--html` looks like, on a desk and on a phone "
+	"How servers and clients of today do: [field.md](field.md). What `--html` looks like, on a desk and on a phone "
 	"(aiosmtpd):\n"
 	"[probe-desktop.png](probe-desktop.png), [probe-phone.png](probe-phone.png).\n\n"
 	"Each check gives **pass**, **fail**, **note** (worth knowing, no rule is broken) or **not tested** (and why), "
