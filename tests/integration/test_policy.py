@@ -436,7 +436,7 @@ def test_it_is_refreshed_when_half_of_its_life_is_over(dns, https, driver):
     d = driver(server)
     assert d.ask("good.test")["ttl"] == 1000
     d.tell("time 550")  # before the ten minutes after which the role looks by itself
-    assert d.ask("good.test")["ttl"] == 450, "the question does not wait for it"
+    assert 440 <= d.ask("good.test")["ttl"] <= 450  # seconds of the wall go on beside those that were told, "the question does not wait for it"
     wait_for(lambda: len(d.events("policy_fetched")) == 2, 10, "the refresh")
     assert len(server.asked) == 2 and d.ask("good.test")["ttl"] == 1000
 
@@ -448,9 +448,9 @@ def test_a_refresh_that_fails_changes_nothing(dns, https, driver):
     assert d.ask("good.test")["ttl"] == 1000
     server.answer = text("x", 503)
     d.tell("time 550")  # before the ten minutes after which the role looks by itself
-    assert d.ask("good.test")["ttl"] == 450
+    assert 440 <= d.ask("good.test")["ttl"] <= 450  # seconds of the wall go on beside those that were told
     wait_for(lambda: d.events("policy_failed"), 10, "the failure")
-    assert d.ask("good.test")["ttl"] == 450
+    assert 440 <= d.ask("good.test")["ttl"] <= 450  # seconds of the wall go on beside those that were told
     d.tell("time 451")
     assert d.ask("good.test")["status"] == FAILED
 
