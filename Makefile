@@ -107,7 +107,7 @@ soak: deps all ## mail through Postfix, two Postriders and Dovecot, with kills, 
 	$(PYTHON) tests/soak/run --build $(BUILD) --seconds $(SOAK_SECONDS)
 
 FIELD ?=
-field: deps all ## probe eight servers and eight clients of today on loopback: docs/field.md (as root; some 20 minutes; FIELD=options)
+field: deps all ## probe eight servers and nine clients of today on loopback: docs/field.md (as root; some 20 minutes; FIELD=options)
 	$(PYTHON) tests/field/run --build $(BUILD) $(FIELD)
 
 attacks: deps all ## attacks on resources: slow, endless and too many peers, compromised roles (minutes)

@@ -5,6 +5,7 @@ The command sends one message to 127.0.0.1:port and is run anew for each case.  
 and forgets what it learned of the address.
 """
 import contextlib
+import pathlib
 import shutil
 import subprocess
 
@@ -136,5 +137,28 @@ def exim(folder, certificate, port):
         yield root.inside("sh", "-c", send), root.version()
 
 
-CLIENTS = {"Postrider": postrider, "Postfix": postfix, "Exim": exim, "swaks": swaks, "msmtp": msmtp, "curl": curl, "smtplib": smtplib,
+OPENSMTPD = """
+action "out" relay host "smtp+tls://127.0.0.1:{port}" tls no-verify
+match from any for any action "out"
+"""
+# it keeps an address that failed apart for ever longer times: so it is started anew, with an empty queue, and ends when that is empty, or after 7 s
+OPENSMTPD_SEND = """rm -rf /var/spool/smtpd/queue/* /var/spool/smtpd/incoming/*
+smtpd -d >/dev/null 2>&1 &
+for i in $(seq 100); do smtpctl show status >/dev/null 2>&1 && break; sleep 0.1; done
+printf '%s' | sendmail -f a@example.org b@example.org
+for i in $(seq 70); do sleep 0.1; smtpctl show queue | grep -q . || break; done"""
+
+
+@contextlib.contextmanager
+def opensmtpd(folder, certificate, port):
+    with root_of(folder, "opensmtpd", suite="trixie") as root:
+        pair(root, certificate)
+        root.write("/etc/ssl/certs/ca-certificates.crt", pathlib.Path(certificate.chain).read_text())
+        root.write("/etc/smtpd.conf", OPENSMTPD.format(port=port))
+        begin = 'umount -l "$1/proc"; mount -t proc proc "$1/proc" && exec chroot "$1" sh -c "$2"'
+        yield (["unshare", "--pid", "--fork", "--kill-child=KILL", "nsenter", "-t", str(root.inner), "--mount", "sh", "-c", begin, "begin", str(root.root),
+                OPENSMTPD_SEND % MESSAGE], root.version())
+
+
+CLIENTS = {"Postrider": postrider, "Postfix": postfix, "Exim": exim, "OpenSMTPD": opensmtpd, "swaks": swaks, "msmtp": msmtp, "curl": curl, "smtplib": smtplib,
            "nodemailer": nodemailer}
