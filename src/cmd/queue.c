@@ -102,30 +102,29 @@ static int check_arguments(const struct request *r, const struct action *a)
 	return EX_SOFTWARE;
 }
 
-static json_t *make_request(const struct request *r, const char *dest)
+static json_t *make_request(const struct request *r)
 {
 	json_t *o = json_pack("{s:s}", "cmd", r->action);
 
 	if (o && r->id)
 		json_object_set_new(o, "id", json_string(r->id));
-	if (o && dest)
+	if (o && r->dest)
 		json_object_set_new(o, "dest",
-				    json_string(dest)); /* NULL when it is no UTF-8: then nothing is asked, below */
+				    json_string(r->dest)); /* NULL when it is no UTF-8: then nothing is asked, below */
 	if (o && r->max)
 		json_object_set_new(o, "max", json_integer((json_int_t)r->max));
 	if (o && r->all)
 		json_object_set_new(o, strcmp(r->action, "delete") == 0 ? "everything" : "all", json_true());
-	if (o && dest && !json_object_get(o, "dest")) {
+	if (o && r->dest && !json_object_get(o, "dest")) {
 		json_decref(o); /* without it the request would mean everything */
 		return NULL;
 	}
 	return o;
 }
 
-static int ask(struct control_client *c, const struct request *r, const char *dest, int (*item)(void *, json_t *),
-	       void *arg, json_t **answer)
+static int ask(struct control_client *c, const struct request *r, int (*item)(void *, json_t *), void *arg, json_t **answer)
 {
-	json_t *o = make_request(r, dest);
+	json_t *o = make_request(r);
 
 	if (!o)
 		return cmd_usage("queue", "a destination is text in UTF-8");
@@ -159,7 +158,7 @@ static int show_items(struct control_client *c, const struct request *r, const s
 {
 	struct queue_show s = { .width = screen_width(), .now = screen_now() };
 	json_t *answer = NULL;
-	int status = ask(c, r, r->dest, r->json ? queue_show_json : a->item, &s, &answer);
+	int status = ask(c, r, r->json ? queue_show_json : a->item, &s, &answer);
 
 	if (status == 0)
 		end_list(r, a, &s, answer);
@@ -175,7 +174,7 @@ static int change(struct control_client *c, const struct request *r, const struc
 	int64_t n = 0;
 	int status;
 
-	status = ask(c, r, r->dest, NULL, NULL, &answer);
+	status = ask(c, r, NULL, NULL, &answer);
 	n = json_number(answer, "n");
 	json_decref(answer);
 	if (status && n == 0)

@@ -6,6 +6,9 @@
  * TLS: what is owed is the judgement of route/tls.h, made before the first connection.  `may` goes on in clear only where STARTTLS
  * was refused, or (on a new connection) where the handshake itself failed; every higher level never (design.md 1.3).
  * REQUIRETLS: a host that does not offer it is left by QUIT for the next (RFC 8689 4.2.1); a report goes there all the same.
+ *
+ * Longer than most files: where a connection may go on in clear, and where a message may be put back, is decided by what stands
+ * before it in the same life of the link, and is to be checked in one place.
  */
 #include "send/send.h"
 
