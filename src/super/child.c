@@ -190,6 +190,7 @@ static void say_walls(struct child_run *run)
 		EMIT(role->events, SANDBOX_MISSING, F_STR("role_name", role_name(role->kind)), F_STR("reason", run->walls.missing));
 	EMIT(role->events, ROLE_STARTED, F_STR("role_name", role_name(role->kind)), F_I64("pid", getpid()), F_U64("generation", role->generation),
 	     F_I64("user", geteuid()), F_STR("sandbox", off ? "off" : run->walls.missing[0] ? "partial" : "on"));
+	events_flush(role->events); /* before super hears of it, or a log would say ready first */
 }
 
 static int start_role(struct child_run *run, enum role_kind kind, uint32_t generation, uid_t uid, struct error *e)
