@@ -17,7 +17,7 @@ TEST_PACKAGES := python3 python3-pytest python3-pytest-xdist python3-pytest-time
   afl++ python3-dkim libnet-ssleay-perl libio-socket-ssl-perl ca-certificates debootstrap patch \
   python3-aiosmtpd python3-jsonschema chromium fuse3 libfuse3-dev e2fsprogs xfsprogs btrfs-progs valgrind linux-perf gnuplot-nox dovecot-core dovecot-lmtpd
 
-all: $(BUILD)/build.ninja ## build program, library and unit tests into build/
+all: $(BUILD)/build.ninja ## build program, library and tools into build/
 	ninja -C $(BUILD) -j $(JOBS)
 
 help:
@@ -33,11 +33,12 @@ deps: ## install the Debian packages that are missing (as root)
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	status=$$?; if [ -n "$$quiet" ]; then rm -f $$quiet; fi; exit $$status
 
+# the unit tests are built in $(SAN), and only there
 $(BUILD)/build.ninja: | deps
-	meson setup $(BUILD) --buildtype=debugoptimized
+	meson setup $(BUILD) --buildtype=debugoptimized -Dunits=false
 
 $(SAN)/build.ninja: | deps
-	CC=clang meson setup $(SAN) -Db_sanitize=address,undefined --buildtype=debug
+	CC=clang CC_LD=gold meson setup $(SAN) -Db_sanitize=address,undefined --buildtype=debug
 
 $(FUZZ)/build.ninja: | deps
 	CC=clang meson setup $(FUZZ) -Dfuzz=true -Dtests=false -Db_sanitize=address,undefined --buildtype=debugoptimized
@@ -72,7 +73,7 @@ fuzz: deps $(FUZZ)/build.ninja $(AFLFUZZ)/build.ninja ## fuzz every parser, FUZZ
 	AFL_QUIET=1 ninja -C $(AFLFUZZ) -j $(JOBS) fuzz-stateful
 	$(PYTHON) tests/fuzz/run --build $(FUZZ) --afl $(AFLFUZZ) --seconds $(FUZZ_SECONDS)
 
-crash: deps all ## cut the power on ext4, xfs and btrfs (as root); kill every role at every system call; make every call fail
+crash: deps all $(SAN)/build.ninja ## cut the power on ext4, xfs and btrfs (as root); kill every role at every system call; make every call fail
 	$(PYTHON) tests/crash/all --build $(BUILD)
 
 metamorphic: deps all ## every way to TLS and every error path against a fresh session (minutes)
@@ -114,8 +115,8 @@ attacks: deps all ## attacks on resources: slow, endless and too many peers, com
 	$(PYTHON) tests/attacks/run --build $(BUILD)
 
 CORPORA ?= ../shared/corpora
-test-corpora: deps all ## judge the address parser by others' tables (CORPORA=DIR)
-	@if [ -d $(CORPORA)/isemail ]; then $(PYTHON) tests/unit/smtp/corpus_isemail.py $(BUILD)/tests/unit/smtp/corpus_isemail $(CORPORA)/isemail/tests.xml; \
+test-corpora: deps $(SAN)/build.ninja ## judge the address parser by others' tables (CORPORA=DIR)
+	@if [ -d $(CORPORA)/isemail ]; then ninja -C $(SAN) tests/unit/smtp/corpus_isemail && $(PYTHON) tests/unit/smtp/corpus_isemail.py $(SAN)/tests/unit/smtp/corpus_isemail $(CORPORA)/isemail/tests.xml; \
 	else echo "no corpora at $(CORPORA): nothing was judged"; fi
 
 run: all ## run in the foreground with CONF=FILE

@@ -299,12 +299,13 @@ static void talk(struct session *s, uint32_t events, int64_t now)
 			;
 }
 
-static void connected(struct session *s, int64_t now)
+static void connected(struct session *s, uint32_t events, int64_t now)
 {
 	int err = 0;
 	socklen_t n = sizeof err;
 
-	getsockopt(s->io.fd, SOL_SOCKET, SO_ERROR, &err, &n);
+	if (events & (EPOLLERR | EPOLLHUP))
+		getsockopt(s->io.fd, SOL_SOCKET, SO_ERROR, &err, &n);
 	if (err) {
 		fail_sys(s, "connect", err);
 		return;
@@ -332,10 +333,8 @@ void session_event(struct session *s, uint32_t events)
 
 	if (!s->smtp)
 		return;
-	if (s->step == SESSION_CONNECTING) {
-		connected(s, now);
-		events = 0;
-	}
+	if (s->step == SESSION_CONNECTING)
+		connected(s, events, now);
 	if (s->step == SESSION_TALKING || s->step == SESSION_HOLDING)
 		talk(s, events, now);
 	if (s->step == SESSION_SHAKING && !s->over && shake(s, &now))
@@ -400,8 +399,8 @@ void session_start(struct worker *w, long number, int64_t due)
 	if (!s->smtp)
 		die("out of memory");
 	s->give_up_ms = ms(now) + (uint64_t)load.timeout_ms;
-	if (dial(s))
-		pipe_watch(&s->io, w->epoll, EPOLLOUT, s);
+	if (dial(s)) /* where the server speaks first, its greeting says that the connection stands */
+		pipe_watch(&s->io, w->epoll, load.tls == LOAD_IMPLICIT ? EPOLLOUT : ASK, s);
 	else
 		fail_sys(s, "connect", errno);
 	settle(s);

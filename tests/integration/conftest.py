@@ -51,12 +51,26 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "alone: measures the machine, so nothing else may run beside it (tests/run obeys)")
 
 
+# What takes longest begins first, so that no process still works when the others have nothing left: modules that stay
+# together (below), then single tests.
+LONGEST = ["test_policy", "test_keys", "test_mta", "test_probe_client", "test_probe", "test_tlsrpt", "test_owed",
+           "test_kill_9_of_every_process_at_random_instants", "test_a_long_operation_says_that_it_goes_on",
+           "test_every_message_is_acknowledged_and_arrives_once", "test_postriders_own_send_passes_all", "test_curl",
+           "test_renewals_under_load_lose_no_session_and_no_message", "test_a_broken_new_pair_is_refused_and_the_old_one_kept",
+           "test_dns_failure_defers"]
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks
 def pytest_collection_modifyitems(items):
     """What shares a costly fixture of a module stays in one process; all other tests go wherever there is room."""
-    for item in items:
-        if any(d[0].scope == "module" for d in item._fixtureinfo.name2fixturedefs.values() if d):
+    def rank(item):
+        together = any(d[0].scope == "module" for d in item._fixtureinfo.name2fixturedefs.values() if d)
+        if together:
             item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+        name = item.module.__name__ if together else item.originalname
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=rank)
 
 
 def wait_for(condition, seconds=10, what="condition", step=0.02):

@@ -118,6 +118,8 @@ def serve(postrider, pki):
     if p.user:
         own(p.dir, p.user)
     p.start()
+    # its greeting comes when the certificates were tried, by signatures that must not meet a `keys` that is frozen
+    Plain(p.port).close()
     return p
 
 

@@ -175,13 +175,13 @@ def record(domain, *texts, host=True):
     return [f'_mta-sts.{domain}. 0 TXT "{t}"' for t in texts] + ([f"mta-sts.{domain}. 0 A 127.0.0.1"] if host else [])
 
 
-DRIVER = str(pathlib.Path(BINARY).parent / "tests/unit/policy/policy_driver")
+DRIVER = str(pathlib.Path(BINARY).parent / "tests/integration/policy_driver")
 NONE, FOUND, FAILED = 1, 2, 3
 MODE = {"none": 1, "testing": 2, "enforce": 3}
 
 
 class Driver:
-    """The role itself (tests/unit/policy/driver.c): asked as `send` asks, with a clock that goes ahead when told."""
+    """The role itself (policy_driver.c): asked as `send` asks, with a clock that goes ahead when told."""
 
     def __init__(self, conf, log):
         self.log = open(log, "ab")

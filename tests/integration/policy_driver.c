@@ -1,7 +1,7 @@
-/* driver.c - the role `policy`, with `resolve` beside it, in one process: told what to do on standard input, by lines; answers
+/* policy_driver.c - the role `policy`, with `resolve` beside it, in one process: told what to do on standard input, by lines; answers
  * are JSON, one a line, on standard output.  tests/integration/test_policy.py talks to it.
  *
- *   driver CONF
+ *   policy_driver CONF
  *     ask DOMAIN            STS_ASK; the answer is printed when it comes
  *     result JSON           TLS_RESULT with the fields named in it
  *     time SECONDS          the clocks go ahead
