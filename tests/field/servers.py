@@ -2,7 +2,8 @@
 
 Use: with SERVERS[name](folder, certificate) as (port, version): ...
 Configurations are the packages' defaults but for what a server on loopback needs: port, certificate, a domain that it takes mail
-for, no DNS, no limits by address.  What cannot be had here is said by CannotPrepare.
+for, no DNS, no limits by address; where it is one line more, also a login inside TLS (LOGIN) and a second address, as of a farm (FARM).
+What cannot be had here is said by CannotPrepare.
 """
 import contextlib
 import os
@@ -102,6 +103,8 @@ def root_of(folder, *packages, suite=None):
 @contextlib.contextmanager
 def postrider(folder, certificate):
     p = Postrider(folder, certificate, hostname="field.test", extra='domain "field.test" { deliver = "discard" }')
+    here = f'"127.0.0.1:{p.port}"'
+    p.config_path.write_text(p.config_path.read_text().replace(here, f'{here}, "{SECOND}:{p.port}"'))
     p.start()
     try:
         from conftest import BINARY
@@ -123,7 +126,7 @@ def postfix(folder, certificate):
 EXIM = """
 primary_hostname = field.test
 daemon_smtp_ports = {port}
-local_interfaces = 127.0.0.1
+local_interfaces = 127.0.0.1 : {second}
 tls_advertise_hosts = *
 tls_certificate = /etc/field/cert.pem
 tls_privatekey = /etc/field/key.pem
@@ -143,6 +146,13 @@ r:
   data = :blackhole:
 begin transports
 begin retry
+begin authenticators
+plain:
+  driver = plaintext
+  public_name = PLAIN
+  server_prompts = :
+  server_condition = ${{if and{{{{eq{{$auth2}}{{user}}}}{{eq{{$auth3}}{{secret}}}}}}}}
+  server_advertise_condition = ${{if def:tls_in_cipher}}
 """
 
 
@@ -152,7 +162,7 @@ def exim(folder, certificate):
         port = free_port()
         pair(root, certificate)
         root.must("chown", "-R", "root:Debian-exim", "/etc/field")
-        root.write("/etc/exim4/exim4.conf", EXIM.format(port=port))
+        root.write("/etc/exim4/exim4.conf", EXIM.format(port=port, second=SECOND))
         d = Daemon(["/usr/sbin/exim4", "-bdf"], port, folder / "exim.log", root)
         try:
             yield port, root.version()
@@ -164,7 +174,9 @@ OPENSMTPD = """
 pki field cert "/etc/field/cert.pem"
 pki field key "/etc/field/key.pem"
 table v {{ "@" = "nobody" }}
-listen on 127.0.0.1 port {port} tls pki field hostname field.test
+table creds {{ "user" = "{hash}" }}
+listen on 127.0.0.1 port {port} tls pki field hostname field.test auth-optional <creds>
+listen on {second} port {port} tls pki field hostname field.test auth-optional <creds>
 action "act" mda "/bin/true" virtual <v>
 match from any for domain "field.test" action "act"
 """
@@ -176,8 +188,9 @@ def opensmtpd(folder, certificate):
     with root_of(folder, "opensmtpd", suite="trixie") as root:
         port = free_port()
         pair(root, certificate)
+        secret = subprocess.run(["openssl", "passwd", "-6", "secret"], capture_output=True, text=True, check=True).stdout.strip()
         root.write("/etc/ssl/certs/ca-certificates.crt", pathlib.Path(certificate.chain).read_text())   # it does not start without a file there
-        root.write("/etc/smtpd.conf", OPENSMTPD.format(port=port))
+        root.write("/etc/smtpd.conf", OPENSMTPD.format(port=port, second=SECOND, hash=secret))
         d = Daemon(["/usr/sbin/smtpd", "-d"], port, folder / "opensmtpd.log", root)
         try:
             yield port, root.version()
@@ -211,6 +224,7 @@ FEATURE(`accept_unresolvable_domains')dnl
 FEATURE(`mailertable', `hash -o /etc/field/mailertable')dnl
 FEATURE(`access_db', `hash -T<TMPF> -o /etc/field/access')dnl
 DAEMON_OPTIONS(`Family=inet, Name=MTA, Port=%d, Addr=127.0.0.1')dnl
+DAEMON_OPTIONS(`Family=inet, Name=MTA2, Port=%d, Addr=%s')dnl
 MAILER(`local')dnl
 MAILER(`smtp')dnl
 MAILER_DEFINITIONS
@@ -225,7 +239,7 @@ def sendmail(folder, certificate):
     with root_of(folder, "sendmail-bin", "sendmail-base", "sendmail-cf", "m4") as root:
         port = free_port()
         pair(root, certificate)
-        root.write("/etc/field/sendmail.mc", SENDMAIL % port)
+        root.write("/etc/field/sendmail.mc", SENDMAIL % (port, port, SECOND))
         root.write("/etc/field/service.switch", "hosts files\naliases files\n")
         root.write("/etc/field/mailertable", "field.test\tnull:any\n")
         root.write("/etc/field/access", "To:field.test\tRELAY\n")
@@ -239,7 +253,7 @@ def sendmail(folder, certificate):
 
 AIOSMTPD = """
 import asyncio, ssl, sys
-from aiosmtpd.smtp import SMTP
+from aiosmtpd.smtp import SMTP, AuthResult
 class Taker:
     async def handle_RCPT(self, server, session, envelope, address, options):
         if not address.endswith("@field.test"):
@@ -248,11 +262,13 @@ class Taker:
         return "250 OK"
     async def handle_DATA(self, server, session, envelope):
         return "250 OK"
+def known(server, session, envelope, mechanism, data):
+    return AuthResult(success=(data.login, data.password) == (b"user", b"secret"))
 context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
 context.load_cert_chain(sys.argv[2], sys.argv[3])
 async def main():
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: SMTP(Taker(), hostname="field.test", tls_context=context, loop=loop), "127.0.0.1", int(sys.argv[1]))
+    server = await loop.create_server(lambda: SMTP(Taker(), hostname="field.test", tls_context=context, authenticator=known, loop=loop), sys.argv[4:], int(sys.argv[1]))
     await server.serve_forever()
 asyncio.run(main())
 """
@@ -264,7 +280,7 @@ def aiosmtpd(folder, certificate):
     program = folder / "server.py"
     program.write_text(AIOSMTPD)
     port = free_port()
-    d = Daemon(["/usr/bin/python3", str(program), str(port), certificate.chain, certificate.key], port, folder / "aiosmtpd.log")
+    d = Daemon(["/usr/bin/python3", str(program), str(port), certificate.chain, certificate.key, "127.0.0.1", SECOND], port, folder / "aiosmtpd.log")
     try:
         r = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", "python3-aiosmtpd"], capture_output=True, text=True)
         yield port, r.stdout.strip()
@@ -334,9 +350,9 @@ def haraka(folder, certificate):
         raise CannotPrepare("npm install: " + r.stderr[-500:])
     port = free_port()
     site = folder / "site"
-    for name, text in {"config/smtp.ini": f"listen=127.0.0.1:{port}\nnodes=0\ndaemonize=false\n", "config/host_list": "field.test\n",
+    for name, text in {"config/smtp.ini": f"listen=127.0.0.1:{port},{SECOND}:{port}\nnodes=0\ndaemonize=false\n", "config/host_list": "field.test\n",
                        "config/me": "field.test\n", "config/loglevel": "LOGWARN\n", "config/tls.ini": "[main]\nkey=tls_key.pem\ncert=tls_cert.pem\n",
-                       "config/plugins": "tls\nfield\n", "plugins/field.js": HARAKA_PLUGIN}.items():
+                       "config/plugins": "tls\nauth/flat_file\nfield\n", "config/auth_flat_file.ini": "[core]\nmethods=PLAIN\n[users]\nuser=secret\n", "plugins/field.js": HARAKA_PLUGIN}.items():
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).write_text(text)
     (site / "queue").mkdir(exist_ok=True)
@@ -363,4 +379,6 @@ def pair(root, certificate):
 SERVERS = {"Postrider": postrider, "Postfix": postfix, "Exim": exim, "OpenSMTPD": opensmtpd, "Sendmail": sendmail, "Haraka": haraka,
            "aiosmtpd": aiosmtpd, "Dovecot submission": dovecot}
 ADDRESS = {"Dovecot submission": "127.0.0.2"}
-LOGIN = {"Dovecot submission": "user:secret"}
+SECOND = "127.0.0.3"
+LOGIN = dict.fromkeys(["Exim", "OpenSMTPD", "Haraka", "aiosmtpd", "Dovecot submission"], "user:secret")
+FARM = {"Postrider", "Exim", "OpenSMTPD", "Sendmail", "Haraka", "aiosmtpd"}   # they listen at SECOND too
