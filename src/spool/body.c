@@ -177,9 +177,10 @@ void body_discard(struct spool_body *b)
 	struct spool *s = b->spool;
 	char path[SPOOL_PATH_MAX];
 
-	if (b->number) {
+	/* After a failed sync the segment may hold a record that names the file: the next start takes it, or removes an orphan. */
+	if (b->number && !atomic_load(&s->sick)) {
 		body_path(s, b->number, path, sizeof path);
-		s->env->disk.unlink(s->env->disk.arg, path); /* what is left is an orphan, which recovery removes */
+		s->env->disk.unlink(s->env->disk.arg, path); /* what is left is an orphan too */
 	}
 	body_free(b);
 }

@@ -1,6 +1,7 @@
 /* flight.c - marks of deliveries under way: told once in the next life, gone when cleared, harmless when they cannot be. */
 #include "queue/flight.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -129,6 +130,38 @@ static void full_is_no_fault(void **state)
 	flight_close(&f);
 }
 
+static ssize_t pwrite_of_a_full_disk(void *arg, int fd, const void *from, size_t n, off_t at)
+{
+	if (at + (off_t)n > env_real.disk.size(arg, fd)) {
+		errno = ENOSPC;
+		return -1;
+	}
+	return env_real.disk.pwrite(arg, fd, from, n, at);
+}
+
+/* Outcomes cannot be written either then, so these are the doubles to come. */
+static void a_full_disk_takes_no_mark(void **state)
+{
+	struct env full = env_real;
+	struct flight f;
+	char path[sizeof folder + 16];
+
+	(void)state;
+	snprintf(path, sizeof path, "%s/inflight", folder);
+	unlink(path);
+	flight_open(&f, &env_real, folder);
+	full.disk.pwrite = pwrite_of_a_full_disk;
+	f.env = &full;
+	for (uint64_t i = 0; i < FLIGHT_PLACES; i++)
+		assert_true(flight_set(&f, i, 0) != 0);
+	f.env = &env_real;
+	flight_close(&f);
+	flight_open(&f, &env_real, folder);
+	assert_true(flight_suspected(&f, FLIGHT_PLACES - 1, 0, 1));
+	flight_close(&f);
+	unlink(path);
+}
+
 static int64_t wall = 1000000, mono = 5000;
 
 static int64_t fake_wall(void *arg)
@@ -202,6 +235,7 @@ int main(void)
 		cmocka_unit_test(kept_until_told),
 		cmocka_unit_test(not_kept_for_ever),
 		cmocka_unit_test(full_is_no_fault),
+		cmocka_unit_test(a_full_disk_takes_no_mark),
 		cmocka_unit_test(all_that_was_due_is_suspected_after_a_power_cut),
 	};
 
