@@ -93,6 +93,7 @@ struct worker {
 	unsigned pressure;
 	bool draining, done;
 	struct loop_timer grace;
+	struct loop_timer trim; /* once more, when the connections of ended sessions have lingered */
 };
 
 int receive_worker_init(struct worker *, struct receive *, unsigned index, struct error *);

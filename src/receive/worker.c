@@ -273,6 +273,12 @@ static void drain(struct worker *w, uint32_t grace_ms)
 		check_drained(w);
 }
 
+static void trim(void *arg)
+{
+	(void)arg;
+	malloc_trim(0);
+}
+
 void receive_worker_session_gone(struct worker *w)
 {
 	/* glibc would keep a flood's memory for the next one.  Given back at an eighth of it, an eighth of that and so on:
@@ -281,6 +287,7 @@ void receive_worker_session_gone(struct worker *w)
 		malloc_trim(0);
 		w->sessions_most = w->sessions;
 		w->trimming = w->sessions >= 8;
+		loop_timer_set(&w->trim, loop_now(w->loop) + CONN_LINGER_MS + 500);
 	}
 	check_drained(w);
 }
@@ -329,6 +336,7 @@ int receive_worker_init(struct worker *w, struct receive *room, unsigned index, 
 	if (!w->tls || !w->tls_broken || make_places(w) == -1)
 		return error_set(e, ERROR_AGAIN, "no memory for a worker");
 	loop_timer_init(&w->grace, w->loop, cut, w);
+	loop_timer_init(&w->trim, w->loop, trim, w);
 	for (size_t i = 0; i < conf->listener_count; i++)
 		if (conf->listeners[i].certificate_count)
 			w->tls[i] = make_context(w, &conf->listeners[i]);
@@ -356,5 +364,6 @@ void receive_worker_free(struct worker *w)
 	free(w->places);
 	free(w->free_places);
 	loop_timer_stop(&w->grace);
+	loop_timer_stop(&w->trim);
 	loop_thread_free(&w->thread);
 }
