@@ -50,7 +50,7 @@ static bool read_places(struct flight *f)
 	got = d->pread(d->arg, f->fd - 1, marks, FLIGHT_PLACES * sizeof *marks, MARKS_AT);
 	if (got >= 0 && (size_t)got < FLIGHT_PLACES * sizeof *marks) /* all places are there from the start: a disk that fills up takes no mark from us */
 		d->pwrite(d->arg, f->fd - 1, (char *)marks + got, FLIGHT_PLACES * sizeof *marks - (size_t)got, MARKS_AT + got);
-	for (uint32_t i = FLIGHT_PLACES; i-- > 0;) { /* low places are given first: the file stays small */
+	for (uint32_t i = FLIGHT_PLACES; i-- > 0;) { /* low places are given first */
 		bool there = got > 0 && (size_t)got >= (i + 1) * sizeof *marks;
 		struct flight_suspect s = { .mark = marks[i] };
 		s.mark.used = there ? one_life_more(s.mark.used) : 0;
