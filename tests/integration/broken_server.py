@@ -38,7 +38,8 @@ class BrokenServer:
         self.fault, self.words, self.auth = fault, words, auth or fault in ("auth_in_clear", "auth_220", "auth_survives")
         self.context = like.context if like else self.make_context(certificate)   # like: a server whose tickets are known here
         self.commands = []          # (inside TLS, line) of all sessions
-        self.connections = self.together = self.most_together = 0
+        self.connections = self.most_together = 0
+        self.sessions = set()
         self.lock = threading.Lock()
         self.listener = socket.create_server((address, port), backlog=64)
         self.port = self.listener.getsockname()[1]
@@ -68,16 +69,18 @@ class BrokenServer:
             threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
 
     def serve(self, sock):
-        with self.lock:
-            self.connections += 1
-            self.together += 1
-            self.most_together = max(self.most_together, self.together)
         sock.settimeout(20)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with contextlib.suppress(Closed, OSError, ssl.SSLError), sock:
-            Session(self, sock).run()
+        session = Session(self, sock)
         with self.lock:
-            self.together -= 1
+            self.connections += 1
+            self.sessions.add(session)
+            # those whose peer is still there: this server may learn late that one has gone
+            self.most_together = max(self.most_together, sum(s.established() for s in self.sessions))
+        with contextlib.suppress(Closed, OSError, ssl.SSLError), sock:
+            session.run()
+        with self.lock:
+            self.sessions.discard(session)
 
     def close(self):
         self.listener.close()
@@ -92,6 +95,13 @@ class Session:
         self.transaction = self.recipients = 0
         self.user = None
         self.early = b""   # a ClientHello that was read too soon
+
+    def established(self):
+        """The peer has not closed."""
+        try:
+            return self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == 1
+        except OSError:
+            return False
 
     # ---- octets ----
 

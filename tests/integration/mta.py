@@ -44,7 +44,7 @@ ln -s /proc/self/fd "$r/dev/fd"; ln -s fd/1 "$r/dev/stdout"; ln -s fd/2 "$r/dev/
 rm -f "$r/etc/resolv.conf" "$r/etc/hosts"
 cat /etc/resolv.conf > "$r/etc/resolv.conf" || true
 cat /etc/hosts > "$r/etc/hosts" || true
-rm -f "$r/usr/sbin/policy-rc.d"
+rm -f "$r/usr/sbin/policy-rc.d" "$r/var/lib/man-db/auto-update"  # no index of manuals is made
 printf '#!/bin/sh\nexit 101\n' > "$r/usr/sbin/policy-rc.d"
 chmod 755 "$r/usr/sbin/policy-rc.d"
 """
