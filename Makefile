@@ -80,8 +80,8 @@ metamorphic: deps all ## every way to TLS and every error path against a fresh s
 	$(PYTHON) tests/metamorphic/run --build $(BUILD)
 
 $(COV)/build.ninja: | deps
-	CC=clang CFLAGS="-fprofile-instr-generate -fcoverage-mapping -mllvm -runtime-counter-relocation" LDFLAGS=-fprofile-instr-generate \
-	meson setup $(COV) -Dfuzz=true --buildtype=debug
+	CC=clang LDFLAGS=-fprofile-instr-generate meson setup $(COV) \
+	-Dc_args="-fprofile-instr-generate -fcoverage-mapping -mllvm -runtime-counter-relocation" -Dfuzz=true --buildtype=debug
 
 coverage: deps $(COV)/build.ninja ## lines and branches that the tests reach in each room, against tests/coverage/floors
 	ninja -C $(COV) -j $(JOBS) all fuzz-targets

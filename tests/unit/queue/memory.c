@@ -2,6 +2,7 @@
  * is kept; nothing crashes, nothing leaks, nothing that was acknowledged is lost.  malloc, calloc and realloc of our
  * own objects are wrapped by the linker. */
 #include "harness.h"
+#include "psmtp.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,9 +94,76 @@ static void bounced(void **state)
 	assert_true(n > 30);
 }
 
+/* ---- the long way: delayed, warned of, tried again, given up ---- */
+
+/* Everything that an envelope can carry. */
+static const struct submit rich = { .sender = "boss@local.test", .envid = "an+20id", .ret = 1, .notify = PSMTP_NOTIFY_SUCCESS | PSMTP_NOTIFY_FAILURE | PSMTP_NOTIFY_DELAY, .orcpt = "rfc822;first+40orig.test",
+				    .rcpts = { "a@relay.test", "b@relay.test", "c@local.test", "d@dead.test", "e@other.example" } };
+
+static void every_third(struct got *g)
+{
+	static unsigned n;
+
+	n++ % 3 ? say_temporary(g) : say_ok(g);
+}
+
+/* Some minutes with the n-th request failing; then with memory again until nothing is left. */
+static bool long_walk(long n, script *s)
+{
+	struct harness *h = harness_new("retry_min = 20s\nretry_max = 60s\ndelay_warning = 40s\nlifetime = 3m\nbounce_lifetime = 2m\n");
+	bool failed;
+	uint32_t lives = 1;
+
+	harness_connect(h, &h->send, ROLE_SEND, lives, s);
+	harness_connect(h, &h->local, ROLE_LOCAL, lives, say_ok);
+	harness_run(h);
+	submit(h, &rich);
+	countdown = n;
+	harness_run(h);
+	for (unsigned minute = 0; minute < 3; minute++)
+		harness_pass(h, 60000);
+	failed = countdown < 0;
+	countdown = -1;
+	for (unsigned minute = 0; minute < 12; minute++) {
+		if (h->receive_closed)
+			harness_receive(h);
+		if (h->send.closed)
+			harness_connect(h, &h->send, ROLE_SEND, ++lives, s);
+		if (h->local.closed)
+			harness_connect(h, &h->local, ROLE_LOCAL, ++lives, say_ok);
+		harness_pass(h, 60000);
+	}
+	if (h->done_n && h->done[0].status == WIRE_DONE_OK) { /* each recipient had its end: told, or reported */
+		assert_true(h->counters[EVENT_DELIVERED] >= 1);
+		assert_true(h->counters[EVENT_DELIVERED] + h->counters[EVENT_EXPIRED] >= 5);
+		if (s != every_third)
+			assert_true(h->counters[EVENT_BOUNCED] >= 1);
+	}
+	assert_int_equal(stats(h).messages, 0);
+	assert_int_equal(h->q->bytes_total, 0);
+	assert_int_equal(h->q->schedule.in_flight, 0);
+	harness_free(h);
+	return failed;
+}
+
+static void delayed(void **state)
+{
+	static script *const scripts[] = { say_temporary, say_host_failed, every_third };
+	long n, all = 0;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {
+		for (n = 0; long_walk(n, scripts[i]); n += n < 100 ? 1 : 5)
+			;
+		assert_true(n > 60);
+		all += n;
+	}
+	print_message("%ld requests\n", all);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(delivered), cmocka_unit_test(bounced) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(delivered), cmocka_unit_test(bounced), cmocka_unit_test(delayed) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
