@@ -34,6 +34,17 @@ void *__wrap_realloc(void *p, size_t n)
 	return n && fails() ? NULL : __real_realloc(p, n);
 }
 
+/* Roles that the queue has closed its channel to are started anew. */
+static void come_back(struct harness *h, script *s, uint32_t generation)
+{
+	if (h->receive_closed)
+		harness_receive(h);
+	if (h->send.closed)
+		harness_connect(h, &h->send, ROLE_SEND, generation, s);
+	if (h->local.closed)
+		harness_connect(h, &h->local, ROLE_LOCAL, generation, say_ok);
+}
+
 /* The whole way of a message while the n-th request fails; then, with memory again, all must end well. */
 static bool walk(long n, script *s)
 {
@@ -50,12 +61,7 @@ static bool walk(long n, script *s)
 	harness_run(h);
 	failed = countdown < 0;
 	countdown = -1;
-	if (h->receive_closed)
-		harness_receive(h);
-	if (h->send.closed)
-		harness_connect(h, &h->send, ROLE_SEND, 2, s);
-	if (h->local.closed)
-		harness_connect(h, &h->local, ROLE_LOCAL, 2, say_ok);
+	come_back(h, s, 2);
 	for (i = 0; i < 10; i++)
 		harness_pass(h, 60000);
 	assert_true(h->done_n <= 1);
@@ -112,10 +118,9 @@ static bool long_walk(long n, script *s)
 {
 	struct harness *h = harness_new("retry_min = 20s\nretry_max = 60s\ndelay_warning = 40s\nlifetime = 3m\nbounce_lifetime = 2m\n");
 	bool failed;
-	uint32_t lives = 1;
 
-	harness_connect(h, &h->send, ROLE_SEND, lives, s);
-	harness_connect(h, &h->local, ROLE_LOCAL, lives, say_ok);
+	harness_connect(h, &h->send, ROLE_SEND, 1, s);
+	harness_connect(h, &h->local, ROLE_LOCAL, 1, say_ok);
 	harness_run(h);
 	submit(h, &rich);
 	countdown = n;
@@ -125,12 +130,7 @@ static bool long_walk(long n, script *s)
 	failed = countdown < 0;
 	countdown = -1;
 	for (unsigned minute = 0; minute < 12; minute++) {
-		if (h->receive_closed)
-			harness_receive(h);
-		if (h->send.closed)
-			harness_connect(h, &h->send, ROLE_SEND, ++lives, s);
-		if (h->local.closed)
-			harness_connect(h, &h->local, ROLE_LOCAL, ++lives, say_ok);
+		come_back(h, s, minute + 2);
 		harness_pass(h, 60000);
 	}
 	if (h->done_n && h->done[0].status == WIRE_DONE_OK) { /* each recipient had its end: told, or reported */
