@@ -1,5 +1,6 @@
 /* The door: hostile frames first, then messages of every shape. */
 #include "harness.h"
+#include "queue/intake.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -128,6 +129,50 @@ static void bad_recipients(void **state)
 	h = harness_new(NULL);
 	send_begin(h, 1);
 	send_submit(h, 1, &(struct submit){ .sender = big, .rcpts = { "a@relay.test" } });
+	expect_closed(h);
+}
+
+/* Each text of a submission once beyond its limit; a recipient without an address. */
+static void texts_beyond_their_limits(void **state)
+{
+	static char big[5000];
+	struct view longer = view_of(big, 600);
+
+	(void)state;
+	memset(big, 'a', sizeof big);
+	for (unsigned which = 0; which < 6; which++) {
+		struct harness *h = harness_new(NULL);
+		struct wire_rcpt r = { .address = which == 0 ? VIEW("") : VIEW("a@relay.test"),
+				       .orcpt = which == 1 ? longer : VIEW(""),
+				       .orcpt_type = which == 2 ? view_of(big, 100) : VIEW("") };
+		struct wire_BODY_SUBMIT m = { .stream = 1,
+					      .sender = VIEW("a@b"),
+					      .ret = 1,
+					      .envid = which == 3 ? longer : VIEW(""),
+					      .client = which == 4 ? longer : VIEW("c.test[192.0.2.7]"),
+					      .prefix = which == 5 ? view_of(big, sizeof big) : VIEW("") };
+		struct buf list;
+
+		buf_init(&list, &alloc_libc, 1 << 20);
+		assert_true(wire_rcpt_add(&list, &r));
+		m.rcpts = buf_view(&list);
+		send_begin(h, 1);
+		wire_send_BODY_SUBMIT(h->receive, &m);
+		buf_free(&list);
+		expect_closed(h);
+	}
+}
+
+static void streams_beyond_their_limit(void **state)
+{
+	struct harness *h = harness_new(NULL);
+
+	(void)state;
+	for (uint64_t stream = 1; stream <= INTAKE_STREAMS_MAX + 1 && h->receive; stream++) {
+		send_begin(h, stream);
+		if (stream % 256 == 0)
+			harness_run(h);
+	}
 	expect_closed(h);
 }
 
@@ -358,6 +403,7 @@ int main(void)
 		cmocka_unit_test(truncated_frames),   cmocka_unit_test(foreign_frames),
 		cmocka_unit_test(stream_begun_twice), cmocka_unit_test(unknown_stream),
 		cmocka_unit_test(beyond_credit),      cmocka_unit_test(bad_recipients),
+		cmocka_unit_test(texts_beyond_their_limits), cmocka_unit_test(streams_beyond_their_limit),
 		cmocka_unit_test(too_large),          cmocka_unit_test(loops),
 		cmocka_unit_test(abort_and_death),    cmocka_unit_test(routes_and_groups),
 		cmocka_unit_test(fast_path),          cmocka_unit_test(the_answer_names_what_the_spool_holds), cmocka_unit_test(hundreds_of_recipients),
