@@ -45,6 +45,14 @@ static void come_back(struct harness *h, script *s, uint32_t generation)
 		harness_connect(h, &h->local, ROLE_LOCAL, generation, say_ok);
 }
 
+static void nothing_is_left(struct harness *h)
+{
+	assert_int_equal(stats(h).messages, 0);
+	assert_int_equal(h->q->bytes_total, 0);
+	assert_int_equal(h->q->schedule.in_flight, 0);
+	harness_free(h);
+}
+
 /* The whole way of a message while the n-th request fails; then, with memory again, all must end well. */
 static bool walk(long n, script *s)
 {
@@ -71,10 +79,7 @@ static bool walk(long n, script *s)
 		assert_true(h->counters[EVENT_BOUNCED] >= 1);
 	if (h->done_n && h->done[0].status != WIRE_DONE_OK)
 		assert_int_equal(h->counters[EVENT_DELIVERED], 0);
-	assert_int_equal(stats(h).messages, 0);
-	assert_int_equal(h->q->bytes_total, 0);
-	assert_int_equal(h->q->schedule.in_flight, 0);
-	harness_free(h);
+	nothing_is_left(h);
 	return failed;
 }
 
@@ -139,10 +144,7 @@ static bool long_walk(long n, script *s)
 		if (s != every_third)
 			assert_true(h->counters[EVENT_BOUNCED] >= 1);
 	}
-	assert_int_equal(stats(h).messages, 0);
-	assert_int_equal(h->q->bytes_total, 0);
-	assert_int_equal(h->q->schedule.in_flight, 0);
-	harness_free(h);
+	nothing_is_left(h);
 	return failed;
 }
 
