@@ -75,47 +75,51 @@ const struct server_life_info server_lives[LIFE_END_] = {
 #include "spec/lifetimes.def"
 };
 
-uint64_t server_facts_of(enum server_fact_life life)
-{
-	uint64_t bits = 0;
+/* What stands still while a hello lasts, and the hello itself. */
+static const uint64_t standing = SERVER_FACT(HELLO) | SERVER_FACT(EHLO)
+#define FACT(id, life, note) | (FACT_##life == FACT_POLICY || FACT_##life == FACT_EPOCH ? SERVER_FACT(id) : 0)
+#include "spec/server.def"
+	;
 
-	for (unsigned i = 0; i < FACT_COUNT_; i++)
-		if (server_facts_info[i].life == life)
-			bits |= UINT64_C(1) << i;
-	return bits;
+/* The first row of the event from at on, or NULL; *at is then behind it. */
+static const struct server_row *row_of(enum server_event event, const uint8_t **at)
+{
+	const uint8_t *found = memchr(*at, (int)event, (size_t)(row_events + sizeof row_events - *at));
+
+	if (!found)
+		return NULL;
+	*at = found + 1;
+	return &server_rows[found - row_events];
 }
 
 const struct server_row *server_row_find(enum server_event event, enum server_phase phase, uint64_t facts)
 {
-	const uint8_t *at = row_events, *end = row_events + sizeof row_events;
+	const uint8_t *at = row_events;
+	const struct server_row *row;
 
-	while ((at = memchr(at, (int)event, (size_t)(end - at)))) {
-		const struct server_row *row = &server_rows[at++ - row_events];
-
+	while ((row = row_of(event, &at)))
 		if (row->phases & 1u << phase && (facts & row->want) == row->want && !(facts & row->lack))
 			return row;
-	}
 	return NULL;
 }
 
 /* Among the facts that stand still: does the row's guard hold? */
-static bool standing_holds(const struct server_row *row, uint64_t standing, uint64_t facts)
+static bool standing_holds(const struct server_row *row, uint64_t facts)
 {
 	return (facts & row->want & standing) == (row->want & standing) && !(facts & row->lack & standing);
 }
 
 bool server_row_possible(const struct server_row *row, uint64_t facts)
 {
-	uint64_t said = SERVER_FACT(HELLO) | SERVER_FACT(EHLO);
-	uint64_t standing = server_facts_of(FACT_POLICY) | server_facts_of(FACT_EPOCH) | said;
+	const uint8_t *at = row_events;
+	const struct server_row *r;
 
-	facts |= said;
-	if (!standing_holds(row, standing, facts))
+	facts |= SERVER_FACT(HELLO) | SERVER_FACT(EHLO);
+	if (!standing_holds(row, facts))
 		return false;
 	/* A row above that asks nothing but standing facts, all of which hold, always wins: this one never matches. */
-	for (const struct server_row *r = server_rows; r < row; r++)
-		if (r->event == row->event && (r->phases & row->phases) == row->phases && !((r->want | r->lack) & ~standing) &&
-			standing_holds(r, standing, facts))
+	while ((r = row_of(row->event, &at)) && r != row)
+		if ((r->phases & row->phases) == row->phases && !((r->want | r->lack) & ~standing) && standing_holds(r, facts))
 			return false;
 	return true;
 }

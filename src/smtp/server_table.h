@@ -114,9 +114,6 @@ struct server_life_info {
 };
 extern const struct server_life_info server_lives[LIFE_END_];
 
-/* Facts of these lifetimes. */
-uint64_t server_facts_of(enum server_fact_life);
-
 /* The first row that matches, or NULL for a hole. */
 const struct server_row *server_row_find(enum server_event, enum server_phase, uint64_t facts);
 

@@ -192,5 +192,9 @@ def test_the_guard_sees_growth(tmp_path):
     assert said(1000, new=1)[:2] == (1, "2 passed, 1 failed")
     r = smoke(path, {"scan": 1000})
     assert r.returncode == 1 and r.stdout.endswith("1 passed, 1 failed\n"), r.stdout
+    assert smoke(path, {"scan": 900}, "--only", "scan", "--set-baseline").returncode == 0
+    assert json.loads(path.read_text())["instructions_per_message"] == {"scan": 900, "spool": 5000}  # one alone: the others stay
     path.write_text(json.dumps(dict(true, built_by=dict(true["built_by"], compiler="other 1"))))
     assert said(5000)[:2] == (0, "0 passed, 0 failed, 2 skipped")
+    r = smoke(path, {"scan": 900}, "--only", "scan", "--set-baseline")
+    assert r.returncode == 1 and "the baseline other 1" in r.stdout and json.loads(path.read_text())["instructions_per_message"]["scan"] == 1000
