@@ -28,6 +28,11 @@ enum error_class error_class_of(int err)
 	}
 }
 
+bool error_is_want(int err)
+{
+	return err == EMFILE || err == ENFILE || err == ENOBUFS || err == ENOMEM;
+}
+
 const char *error_class_name(enum error_class class)
 {
 	switch (class) {

@@ -5,6 +5,7 @@
  */
 #ifndef BASE_ERROR_H
 #define BASE_ERROR_H
+#include <stdbool.h>
 
 enum error_class {
 	ERROR_AGAIN = 1, /* temporary: memory, descriptors, a busy lock; the same call may work later */
@@ -28,6 +29,8 @@ int error_set(struct error *e, enum error_class class, const char *fmt, ...) __a
  * its words are appended. */
 int error_sys(struct error *e, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 enum error_class error_class_of(int err);
+/* Is this process or machine out of descriptors, buffers or memory?  Then err says nothing about what was reached for. */
+bool error_is_want(int err);
 const char *error_class_name(enum error_class class);
 
 #endif

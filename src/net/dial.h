@@ -2,7 +2,8 @@
  *
  * dial_start always answers by `done`, once, never from within dial_start itself; dial_cancel takes the answer back.
  * On success done owns the descriptor (conn_open takes it); on failure fd is -1 and the error's class says whether another try
- * makes sense (again: refused, unreachable, timed out; ours: a source address that is not ours).
+ * makes sense (again: refused, unreachable, timed out; ours: a source address that is not ours); where error_is_want(its sys) it was
+ * never tried for want of a descriptor or of memory.
  * Unix sockets (lmtp:/path) are dialled alike.
  */
 #ifndef NET_DIAL_H

@@ -37,16 +37,18 @@ static const struct fact_host *fact_of(const struct link *l)
 	return &l->target->facts->hosts[candidate_of(l)->host];
 }
 
-/* The only place where a link changes its state, because the target counts those that open and those that idle. */
+/* The only place where a link changes its state, because the target counts those that open, and target and sender those that idle. */
 static void set_state(struct link *l, enum link_state state)
 {
 	struct target *t = l->target;
 
 	t->opening_n -= l->state == LINK_DIALLING || l->state == LINK_OPENING;
-	t->idle_n -= l->state == LINK_IDLE;
+	if (l->state == LINK_IDLE)
+		send_idle_ends(l);
 	l->state = state;
 	t->opening_n += state == LINK_DIALLING || state == LINK_OPENING;
-	t->idle_n += state == LINK_IDLE;
+	if (state == LINK_IDLE)
+		send_idle_begins(l);
 }
 
 static void set_timer(struct link *l)
@@ -173,6 +175,27 @@ static void opening_failed(struct link *l, const char *reason, const struct psmt
 	last = *l;
 	send_link_free(l);
 	next_address(t, candidate, lonely, &result, &last);
+}
+
+/* It was not even tried, for want of a descriptor or of memory: that is no fault of the host.  A link that idles gives way to the next. */
+static void in_want(struct link *l, const char *reason)
+{
+	struct target *t = l->target;
+	struct sender *s = l->sender;
+	char words[SEND_WORDS];
+	struct wire_result result = { .kind = WIRE_DEFERRED, .code = 451, .enhanced = { 4, 3, 0 }, .local = 1 };
+	bool lonely = !others_work(l);
+	struct link last;
+
+	log_failed(l, reason, VIEW(""));
+	describe(l, reason, NULL, words);
+	result.text = view_cstr(words);
+	last = *l;
+	send_link_free(l);
+	if (lonely && t->opening_n == 0)
+		send_target_fail_waiting(t, &result, false, &last);
+	if (s->idle_first)
+		send_link_leave(s->idle_first);
 }
 
 /* The same address once more: in clear, or with another mechanism. */
@@ -472,8 +495,11 @@ static void on_ready(struct link *l)
 		leave(l);
 	else if (l->target->waiting)
 		send_link_give(l, send_target_pop(l->target));
-	else
+	else {
 		psmtp_client_idle(l->smtp);
+		while (l->sender->idle_n > l->sender->idle_most)
+			send_link_leave(l->sender->idle_first); /* another one: there is room for the last */
+	}
 }
 
 static void on_done(struct link *l)
@@ -703,7 +729,7 @@ static void on_dialled(void *arg, int fd, const struct error *e)
 	struct error opened = { 0 };
 
 	if (fd == -1) {
-		opening_failed(l, e->text, NULL);
+		error_is_want(e->sys) ? in_want(l, e->text) : opening_failed(l, e->text, NULL);
 		return;
 	}
 	conn_init(&l->conn, l->sender->loop, &alloc_libc, &conn_ops, l);

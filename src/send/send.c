@@ -6,6 +6,7 @@
 #include "send/send.h"
 
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define SWEEP_MS 10000u
@@ -276,6 +277,16 @@ static void on_sweep(void *arg)
 	loop_timer_set(&s->sweep, loop_now(s->loop) + SWEEP_MS);
 }
 
+static unsigned idle_most(const struct send_room *room)
+{
+	struct rlimit r;
+	rlim_t most = SEND_IDLE_MAX;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur / SEND_IDLE_PART / room->count < most)
+		most = r.rlim_cur / SEND_IDLE_PART / room->count;
+	return most ? (unsigned)most : 1;
+}
+
 static int make_sender(struct send_room *room, struct sender *s, unsigned index, struct error *e)
 {
 	const struct role *role = room->role;
@@ -284,6 +295,7 @@ static int make_sender(struct send_room *room, struct sender *s, unsigned index,
 	s->room = room;
 	s->index = index;
 	s->target_most = SEND_TARGETS_KEPT;
+	s->idle_most = idle_most(room);
 	s->policy_known = !role->no_policy;
 	if (loop_thread_init(&s->thread, role->env, index == 0 ? role->loop : NULL, on_post, s) == -1)
 		return error_set(e, ERROR_AGAIN, "no memory for a loop");

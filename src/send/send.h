@@ -6,7 +6,8 @@
  *   delivery one DELIVER of the queue; ends with one OUTCOME that decides every recipient
  *
  * How many deliveries of a destination are in flight is the queue's window; a target opens a link for each that finds no
- * idle one, so connections are bounded by the same number.
+ * idle one, so connections at work are bounded by the same number.  Those that idle are bounded over all destinations: the one that has
+ * idled longest gives way.
  */
 #ifndef SEND_SEND_H
 #define SEND_SEND_H
@@ -35,6 +36,9 @@
 /* So many targets may be kept (some 18 KiB each); above it those that idle are forgotten at once, and after that only when
  * twice those that remained have come together. */
 #define SEND_TARGETS_KEPT 2048
+/* So many links of a loop may idle; with few descriptors, all loops together may keep that part of them. */
+#define SEND_IDLE_MAX 1000
+#define SEND_IDLE_PART 4
 /* Our words on why a destination cannot be reached: a host, a reason, and what TLS was owed to it. */
 #define SEND_WORDS 400
 /* Addresses of this machine that are known; one with more has its other addresses found out by the loop count. */
@@ -78,6 +82,8 @@ struct sender {
 	struct loop_timer sweep;
 	uint64_t asks;
 	unsigned delivery_count, link_count, target_count, target_most;
+	struct link *idle_first, *idle_last; /* the one that has idled longest, the last */
+	unsigned idle_n, idle_most;
 	bool draining, done;
 };
 
@@ -172,6 +178,7 @@ enum link_state { LINK_DIALLING = 1, LINK_OPENING, LINK_IDLE, LINK_BUSY, LINK_CL
 
 struct link {
 	struct link *next;
+	struct link *idle_prev, *idle_next; /* in sender->idle_first while it idles */
 	struct target *target;
 	struct sender *sender;
 	enum link_state state;
@@ -218,6 +225,8 @@ void send_target_leave(struct target *); /* its idle links say QUIT */
 void send_target_sweep(struct sender *, uint64_t idle_ms); /* forgets targets that were idle for so long */
 /* last: what the last link owed and reached; NULL: there was none. */
 void send_target_fail_waiting(struct target *, const struct wire_result *, bool host_failed, const struct link *last);
+void send_idle_begins(struct link *); /* among the links that idle: counted, the last in the sender's line */
+void send_idle_ends(struct link *);
 /* The next address worth trying, or target->candidate_count. */
 size_t send_target_candidate(struct target *, size_t from);
 

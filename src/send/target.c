@@ -125,6 +125,28 @@ size_t send_target_candidate(struct target *t, size_t from)
 	return from;
 }
 
+void send_idle_begins(struct link *l)
+{
+	struct sender *s = l->sender;
+
+	l->target->idle_n++;
+	s->idle_n++;
+	l->idle_prev = s->idle_last;
+	*(s->idle_last ? &s->idle_last->idle_next : &s->idle_first) = l;
+	s->idle_last = l;
+}
+
+void send_idle_ends(struct link *l)
+{
+	struct sender *s = l->sender;
+
+	l->target->idle_n--;
+	s->idle_n--;
+	*(l->idle_prev ? &l->idle_prev->idle_next : &s->idle_first) = l->idle_next;
+	*(l->idle_next ? &l->idle_next->idle_prev : &s->idle_last) = l->idle_prev;
+	l->idle_prev = l->idle_next = NULL;
+}
+
 static struct link *idle_link(struct target *t)
 {
 	struct link *l = t->idle_n ? t->links : NULL;

@@ -1,6 +1,7 @@
 /* links.c - tests of send's connections: reuse, death at every place, TLS, AUTH, LMTP, credit, abort, draining. */
 #include "peer.h"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 static struct pki ca, leaf, other;
@@ -740,6 +741,62 @@ static void test_targets_bounded(void **state)
 	world_stop(w);
 }
 
+/* Connections that idle are bounded over all destinations: the one that has idled longest gives way. */
+static void test_idle_bounded(void **state)
+{
+	struct world *w = world_new("");
+	struct server *s[3];
+	unsigned i;
+
+	(void)state;
+	sender_of(w)->idle_most = 2;
+	for (i = 0; i < 3; i++) {
+		s[i] = serve(w);
+		deliver(w, i + 1, to(s[i], ""));
+		is(w, i + 1, WIRE_DELIVERED, 250, false);
+	}
+	UNTIL(w->rig, s[0]->quits == 1 && sender_of(w)->link_count == 2);
+	deliver(w, 4, to(s[1], "")); /* over the one that is there; and then the third has idled longest */
+	is(w, 4, WIRE_DELIVERED, 250, false);
+	assert_int_equal(s[1]->connections, 1);
+	deliver(w, 5, to(s[0], ""));
+	is(w, 5, WIRE_DELIVERED, 250, false);
+	UNTIL(w->rig, s[2]->quits == 1 && sender_of(w)->link_count == 2);
+	assert_int_equal(s[0]->connections, 2);
+	assert_int_equal(s[1]->quits, 0);
+	world_stop(w);
+}
+
+/* No descriptor for a connection: the mail is deferred, and the host, of which nothing is known, is not judged; a connection that
+ * idles gives its own for the next. */
+static void test_descriptors_out(void **state)
+{
+	struct world *w = world_new("");
+	struct server *one = serve(w), *two = serve(w);
+	struct rlimit old, few;
+	int lowest;
+
+	(void)state;
+	deliver(w, 1, to(one, ""));
+	is(w, 1, WIRE_DELIVERED, 250, false);
+	assert_int_equal(sender_of(w)->idle_n, 1);
+	lowest = dup(0);
+	close(lowest);
+	getrlimit(RLIMIT_NOFILE, &old);
+	few = old;
+	few.rlim_cur = (rlim_t)lowest; /* not one more */
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	deliver(w, 2, to(two, ""));
+	OUTCOME(w, 2);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	is(w, 2, WIRE_DEFERRED, 451, false);
+	assert_non_null(strstr(w->outcomes[2].r[0].text, "Too many open files"));
+	UNTIL(w->rig, one->quits == 1 && sender_of(w)->link_count == 0);
+	deliver(w, 3, to(two, "")); /* its address is not left alone */
+	is(w, 3, WIRE_DELIVERED, 250, false);
+	world_stop(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -749,6 +806,7 @@ int main(void)
 		cmocka_unit_test(test_tls), cmocka_unit_test(test_tls_breaks), cmocka_unit_test(test_starttls_refused), cmocka_unit_test(test_auth),
 		cmocka_unit_test(test_lmtp), cmocka_unit_test(test_reuse), cmocka_unit_test(test_message_limit), cmocka_unit_test(test_many),
 		cmocka_unit_test(test_500), cmocka_unit_test(test_drain), cmocka_unit_test(test_targets_bounded),
+		cmocka_unit_test(test_idle_bounded), cmocka_unit_test(test_descriptors_out),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
