@@ -12,10 +12,11 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "descriptors.h"
 
 static int64_t skew;
 
@@ -185,8 +186,8 @@ static void shortage_of_descriptors_does_not_spin(void **state)
 	struct seen s = { .done = 0 };
 	struct listener l;
 	struct address a;
-	struct rlimit old, few;
-	int c[4], lowest;
+	struct rlimit old;
+	int c[4];
 	unsigned i;
 	char byte;
 
@@ -196,12 +197,7 @@ static void shortage_of_descriptors_does_not_spin(void **state)
 		c[i] = socket(AF_INET, SOCK_STREAM, 0);
 		assert_int_equal(connect(c[i], (struct sockaddr *)&a.sa, a.len), 0);
 	}
-	lowest = dup(0);
-	close(lowest);
-	getrlimit(RLIMIT_NOFILE, &old);
-	few = old;
-	few.rlim_cur = (rlim_t)lowest; /* not one more */
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	descriptors_out(&old);
 	turns(5);
 	assert_int_equal(s.accepted, 0);
 	assert_int_equal(s.refused, 1); /* then it pauses */
@@ -210,7 +206,7 @@ static void shortage_of_descriptors_does_not_spin(void **state)
 	skew += LISTEN_PAUSE_MS + 1;
 	turns(3);
 	assert_int_equal(s.refused, 2);
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	descriptors_back(&old);
 	skew += LISTEN_PAUSE_MS + 1;
 	turns(3);
 	assert_int_equal(s.accepted, 2);
