@@ -1,6 +1,7 @@
 /* link.c - one outbound connection: dialled, greeted, secured, then used for one delivery after the other; see send.h.
  *
- * Fault before it is ready: the next address is tried; when all have failed, what waits is deferred.  Fault in the middle
+ * Fault before it is ready: the next address is tried; when all have failed, what waits is deferred.  Want of our own (descriptors,
+ * memory) is no fault of the host: what waits is deferred, and no address or host is judged.  Fault in the middle
  * of a message: its undecided recipients are deferred, and the outcome says so if the final dot had left.  A connection
  * that was kept and died before it answered anything of a new message costs that message nothing: it is put back once.
  * TLS: what is owed is the judgement of route/tls.h, made before the first connection.  `may` goes on in clear only where STARTTLS
@@ -737,7 +738,7 @@ static void on_dialled(void *arg, int fd, const struct error *e)
 	set_state(l, LINK_OPENING);
 	if (!make_client(l)) {
 		close(fd);
-		opening_failed(l, "no memory", NULL);
+		in_want(l, "no memory");
 		return;
 	}
 	if (conn_open(&l->conn, fd, &opened) == -1) {
